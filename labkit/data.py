@@ -1,0 +1,383 @@
+"""Data sets as tensors: bundled, torchvision's, or your own folder of images.
+
+A data set is three splits of uint8 images and int64 labels, small enough to live whole on the
+device. `mnist` and `cifar10-16` come with the repository and are read offline; torchvision
+downloads the others on first use. The training set is put in one fixed random order, the same for
+every experiment: its head is the validation split and what follows is training data. So fewer
+`examples` are always a prefix of more, and experiments that differ in anything else see the same
+images.
+"""
+
+import gzip
+import hashlib
+import io
+import os
+import socket
+import sys
+import tempfile
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+SPLIT_SEED = 2019  # the year of the first of the three papers; changing it changes every result
+FOLDER = "folder:"
+TORCHVISION = {  # name -> class in torchvision.datasets, bundled data set to use when offline
+    "cifar10": ("CIFAR10", "cifar10-16"),
+    "cifar100": ("CIFAR100", "cifar10-16"),
+    "fashion_mnist": ("FashionMNIST", "mnist"),
+    "kmnist": ("KMNIST", "mnist"),
+}
+NAMES = ("mnist", "cifar10-16", *TORCHVISION)
+NORMALISATIONS = ("unit", "standard")
+DIGITS = tuple("0123456789")
+OBJECTS = tuple("airplane automobile bird cat deer dog frog horse ship truck".split())  # noqa: SIM905
+
+
+class DataError(ValueError):
+    """A data set cannot be read; the message says what failed and what to do about it."""
+
+
+# Two of these are equal when they are the same object: tensors have no single truth value.
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Images with their labels.
+
+    images: uint8, (N, C, H, W); labels: int64, (N,). Shared between callers: never write to them.
+    """
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, chosen: slice | Tensor) -> "Split":
+        return Split(self.images[chosen], self.labels[chosen])
+
+    def to(self, device: torch.device | str) -> "Split":
+        """The same split on another device."""
+        return Split(self.images.to(device), self.labels.to(device))
+
+
+@dataclass(frozen=True, eq=False)
+class Data:
+    """A data set: three splits, the names of its classes, and how its pixels are normalised.
+
+    mean, deviation: float32, (C, 1, 1), in units where white is 1.
+    """
+
+    name: str
+    train: Split
+    validation: Split
+    test: Split
+    classes: tuple[str, ...]
+    mean: Tensor
+    deviation: Tensor
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Channels, height, width."""
+        channels, height, width = self.train.images.shape[1:]
+        return channels, height, width
+
+    def to(self, device: torch.device | str) -> "Data":
+        """The same data set on another device."""
+        return replace(
+            self,
+            train=self.train.to(device),
+            validation=self.validation.to(device),
+            test=self.test.to(device),
+            mean=self.mean.to(device),
+            deviation=self.deviation.to(device),
+        )
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """(images / 255 - mean) / deviation: uint8 (..., C, H, W) to float32 of that shape."""
+        return (images / 255).sub_(self.mean).div_(self.deviation)
+
+
+def validate_name(name: str) -> None:
+    """Check a data set's name without reading anything; ValueError lists the known names."""
+    own_folder = isinstance(name, str) and name.startswith(FOLDER) and name != FOLDER
+    if name not in NAMES and not own_folder:
+        known = ", ".join(NAMES)
+        raise ValueError(f"name of a data set must be one of {known}, {FOLDER}PATH, not {name!r}")
+
+
+def load(
+    name: str,
+    *,
+    normalisation: str = "unit",
+    validation: int = 5_000,
+    examples: int | None = None,
+    image_size: int | None = None,
+) -> Data:
+    """A data set, ready for training. Cheap to call again: its tensors are views of one copy.
+
+    name: one of NAMES, or "folder:PATH" for your own images: PATH/train and PATH/test with one
+    folder per class each, or one folder per class, of which a fifth becomes the test set.
+    normalisation: "unit" (pixels in [0, 1]) or "standard" (each channel has mean 0 and deviation 1
+    over the training split, before `examples` cuts it).
+    validation: how many images to take from the training set; always the same ones.
+    examples: how many of the remaining training images to keep; None keeps all.
+    image_size: height and width in pixels to shrink to, by area averaging; None keeps the size.
+
+    Raises ValueError for a bad argument, and DataError (a ValueError) for files that are damaged,
+    missing, or cannot be downloaded. Files are read once per process.
+    """
+    validate_name(name)
+    if normalisation not in NORMALISATIONS:
+        known = ", ".join(NORMALISATIONS)
+        raise ValueError(f"normalisation must be one of {known}, not {normalisation!r}")
+    _check("image_size", image_size, 1, optional=True)
+    _check("validation", validation, 0)
+    _check("examples", examples, 1, optional=True)
+
+    folder = data_folder()
+    train, test, classes = _shuffled(name, image_size, folder)
+    _check("validation", validation, 0, len(train) - 1)
+    _check("examples", examples, 1, len(train) - validation, optional=True)
+    mean, deviation = torch.tensor([0.0, 1.0]).repeat(train.images.shape[1], 1).T[..., None, None]
+    if normalisation == "standard":
+        mean, deviation = _statistics(name, image_size, folder, validation)
+    end = len(train) if examples is None else validation + examples
+    return Data(name, train[validation:end], train[:validation], test, classes, mean, deviation)
+
+
+def data_folder() -> Path:
+    """Where the bundled files are: $LABKIT_DATA, or data/ beside the package."""
+    return Path(os.environ.get("LABKIT_DATA") or Path(__file__).parents[1] / "data").expanduser()
+
+
+def cache_folder() -> Path:
+    """Where downloads and results are kept, made when absent: $LABKIT_CACHE, or else "labkit" in
+    the platform's cache folder. Raises DataError when it cannot be written to.
+    """
+    if os.environ.get("LABKIT_CACHE"):
+        folder = Path(os.environ["LABKIT_CACHE"]).expanduser()
+    elif sys.platform == "win32":
+        folder = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData/Local") / "labkit"
+    elif sys.platform == "darwin":
+        folder = Path.home() / "Library/Caches/labkit"
+    else:
+        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "labkit"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise DataError(
+            f"cannot write to the cache folder {folder} ({error}); "
+            "set the environment variable LABKIT_CACHE to a folder that can be written to"
+        ) from error
+    return folder
+
+
+def _check(
+    argument: str, value: object, low: int, high: int | None = None, optional: bool = False
+) -> None:
+    if optional and value is None:
+        return
+    # type() and not isinstance(): True is an int to Python, but not a number to a reader.
+    if type(value) is not int or value < low or (high is not None and value > high):
+        upto = "" if high is None else f" to {high}"
+        or_none = " or None" if optional else ""
+        raise ValueError(
+            f"{argument} must be a whole number from {low}{upto}{or_none}, not {value!r}"
+        )
+
+
+_Source = tuple[Split, Split, tuple[str, ...]]  # training set, test set, names of the classes
+
+
+@lru_cache(maxsize=4)
+def _shuffled(name: str, image_size: int | None, folder: Path) -> _Source:
+    """A data set with its training set in the fixed random order."""
+    if name.startswith(FOLDER):
+        train, test, classes = _read_folder(Path(name.removeprefix(FOLDER)), image_size)
+    elif image_size is not None:
+        train, test, classes = _shuffled(name, None, folder)
+        return _shrunk(train, image_size), _shrunk(test, image_size), classes
+    elif name in TORCHVISION:
+        train, test, classes = _read_torchvision(name)
+    elif name == "mnist":
+        train, test, classes = _read_mnist(folder)
+    else:
+        train, test, classes = _read_cifar10_16(folder)
+    return train[_order(len(train))], test, classes
+
+
+def _order(n: int) -> Tensor:
+    return torch.randperm(n, generator=torch.Generator().manual_seed(SPLIT_SEED))
+
+
+@lru_cache(maxsize=16)
+def _statistics(
+    name: str, image_size: int | None, folder: Path, validation: int
+) -> tuple[Tensor, Tensor]:
+    train, _, _ = _shuffled(name, image_size, folder)
+    channels = train.images[validation:].transpose(0, 1).flatten(1)  # (C, N * H * W)
+    # A histogram of the 256 grey levels is exact and needs no floating-point copy of the images.
+    counts = torch.stack([channel.bincount(minlength=256) for channel in channels]).double()
+    weights, levels = counts / counts.sum(1, keepdim=True), torch.arange(256) / 255.0
+    mean = (weights * levels).sum(1, keepdim=True)
+    deviation = (weights * (levels - mean) ** 2).sum(1, keepdim=True).sqrt()
+    deviation[deviation == 0] = 1  # a constant channel has nothing to scale
+    return mean.float()[..., None], deviation.float()[..., None]
+
+
+def _shrunk(split: Split, size: int) -> Split:
+    height, width = split.images.shape[2:]
+    _check("image_size", size, 1, min(height, width), optional=True)
+    if height == width == size:
+        return split
+    small = torch.empty((*split.images.shape[:2], size, size), dtype=torch.uint8)
+    # In pieces, because the whole as float32 takes four times the memory.
+    for piece, target in zip(split.images.split(4_096), small.split(4_096), strict=True):
+        area = torch.nn.functional.interpolate(piece.float(), size=(size, size), mode="area")
+        target.copy_((area + 0.5).floor())  # halves up, like the bundled 16x16 images
+    return Split(small, split.labels)
+
+
+def _bundled(folder: Path, name: str) -> bytes:
+    """Content of a bundled file, its digest checked."""
+    remedy = "get the file again from git, or rebuild it with `python data/build.py`"
+    try:
+        content = (folder / name).read_bytes()
+        lines = (folder / "SHA256SUMS").read_text().splitlines()
+        expected = {file: known for known, file in map(str.split, lines)}[name]
+    except (OSError, KeyError) as error:
+        raise DataError(f"cannot read {folder / name} ({error!r}); {remedy}") from error
+    found = hashlib.sha256(content).hexdigest()
+    if found != expected:
+        raise DataError(
+            f"{folder / name} is damaged: SHA-256 should be {expected} and is {found}; {remedy}"
+        )
+    return content
+
+
+def _idx(folder: Path, name: str) -> Tensor:
+    """A bundled IDX file: byte 3 is the number of dimensions, 4 bytes each follow, then uint8."""
+    content = bytearray(gzip.decompress(_bundled(folder, name)))
+    start = 4 + 4 * content[3]
+    shape = [int.from_bytes(content[at : at + 4], "big") for at in range(4, start, 4)]
+    return torch.frombuffer(content, dtype=torch.uint8, offset=start).view(shape)
+
+
+def _read_mnist(folder: Path) -> _Source:
+    def split(part: str) -> Split:
+        images = _idx(folder, f"mnist/{part}-images-idx3-ubyte.gz")
+        return Split(images[:, None], _idx(folder, f"mnist/{part}-labels-idx1-ubyte.gz").long())
+
+    return split("train"), split("t10k"), DIGITS
+
+
+def _read_cifar10_16(folder: Path) -> _Source:
+    def split(part: str) -> Split:
+        labels = _idx(folder, f"cifar10-16/{part}-labels-idx1-ubyte.gz").long()
+        images = torch.empty((len(labels), 3, 16, 16), dtype=torch.uint8)
+        for number, sheet in enumerate(images.view(-1, 25, 40, 3, 16, 16)):
+            content = _bundled(folder, f"cifar10-16/{part}-{number:02d}.png")
+            with Image.open(io.BytesIO(content)) as picture:
+                pixels = _pixels(picture)  # (3, 25 * 16, 40 * 16)
+            sheet.copy_(pixels.view(3, 25, 16, 40, 16).permute(1, 3, 0, 2, 4))
+        return Split(images, labels)
+
+    return split("train"), split("test"), OBJECTS
+
+
+def _pixels(picture: Image.Image) -> Tensor:
+    flat = torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8)
+    return flat.view(picture.height, picture.width, 3).permute(2, 0, 1)
+
+
+def _read_torchvision(name: str) -> _Source:
+    class_name, alternative = TORCHVISION[name]
+    root = cache_folder() / "torchvision"
+    patience = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(30)  # seconds; a network that swallows packets must not hang a class
+    try:
+        from torchvision import datasets
+
+        kind = getattr(datasets, class_name)
+        train, test = (kind(str(root), train=part, download=True) for part in (True, False))
+    except Exception as error:  # failures of the network, the disk and a checksum share no type
+        raise DataError(
+            f"cannot get {name} through torchvision ({type(error).__name__}: {error}); "
+            f"offline, use {alternative!r}, which is bundled"
+        ) from error
+    finally:
+        socket.setdefaulttimeout(patience)
+
+    def split(dataset: Any) -> Split:
+        images = torch.as_tensor(dataset.data)  # (N, H, W) or (N, H, W, 3)
+        images = images[:, None] if images.ndim == 3 else images.permute(0, 3, 1, 2).contiguous()
+        return Split(images, torch.as_tensor(dataset.targets))
+
+    return split(train), split(test), tuple(train.classes)
+
+
+def _read_folder(root: Path, size: int | None) -> _Source:
+    root = root.expanduser()
+    separate = (root / "train").is_dir() and (root / "test").is_dir()
+    try:
+        from torchvision.datasets import ImageFolder
+
+        folders = [
+            ImageFolder(str(root / part)) for part in (["train", "test"] if separate else [""])
+        ]
+    except (OSError, ImportError, RuntimeError) as error:  # the last: torch's version does not fit
+        raise DataError(f"cannot read one folder of images per class in {root}: {error}") from error
+    classes = folders[0].classes
+    if len(classes) < 2 or classes != folders[-1].classes:
+        raise DataError(
+            f"{root} must hold 2 or more class folders, in train/ and test/ the same, "
+            f"not {[folder.classes for folder in folders]}"
+        )
+    files = (
+        [folder.samples for folder in folders] if separate else _split_by_class(folders[0].samples)
+    )
+    if not files[1]:
+        raise DataError(f"a class folder in {root} must hold at least 5 images to make a test set")
+    images = _pictures([path for part in files for path, _ in part], size)
+    labels = torch.tensor([label for part in files for _, label in part])
+    everything, cut = Split(images, labels), len(files[0])
+    return everything[:cut], everything[cut:], tuple(classes)
+
+
+def _split_by_class(files: list[tuple[str, int]]) -> list[list[tuple[str, int]]]:
+    """Training and test files (path, label): of each class a random fifth is for the test."""
+    train, test = [], []
+    for label in sorted({label for _, label in files}):
+        members = [file for file in files if file[1] == label]
+        shuffled = [members[i] for i in _order(len(members))]
+        test += shuffled[: len(members) // 5]
+        train += shuffled[len(members) // 5 :]
+    return [train, test]
+
+
+def _pictures(files: list[str], size: int | None) -> Tensor:
+    """Files as RGB images, (N, 3, H, W); the largest centred square of each is shrunk to size."""
+    images: list[Tensor] = []
+    for file in files:
+        try:
+            with Image.open(file) as opened:
+                picture = ImageOps.exif_transpose(opened).convert(
+                    "RGB"
+                )  # photographs lie on a side
+        except OSError as error:
+            raise DataError(f"cannot read the image {file}: {error}") from error
+        if size is not None:
+            _check(f"image_size for {file}", size, 1, min(picture.size))
+            picture = ImageOps.fit(picture, (size, size), Image.Resampling.BOX)
+        images.append(_pixels(picture))
+        if images[-1].shape != images[0].shape:
+            raise ValueError(
+                "image_size must be a whole number from 1, not None, when images differ in size: "
+                f"{files[0]} and {file}"
+            )
+    return torch.stack(images)

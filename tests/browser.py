@@ -1,0 +1,224 @@
+"""A real JupyterLab in a real browser, used as a student would: open, Run All, move a control."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from playwright.sync_api import BrowserContext, Locator, Page, sync_playwright
+
+from tests.notebooks import ROOT, kernel_environment
+
+SCREENSHOTS = Path(os.environ.get("LABKIT_SCREENSHOTS", ROOT / "tests" / "screenshots"))
+
+_TOKEN = "test"
+_CHROMIUM_ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+# Everything that shows a result, and nothing that moves with the control itself.
+_PICTURES = """
+area => [...area.querySelectorAll('.jp-OutputArea-output')]
+    .flatMap(output => [...output.querySelectorAll('img, svg, canvas, .widget-html-content')])
+    .map(e => e.tagName === 'IMG' ? e.src : e.tagName === 'CANVAS' ? e.toDataURL() : e.outerHTML)
+"""
+
+
+def find_browser() -> str | None:
+    """The path of an installed Chromium or Chrome."""
+    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+    return next(filter(None, map(shutil.which, names)), None)
+
+
+@contextmanager
+def jupyter(folder: Path, notebooks: Iterable[Path]) -> Iterator[str]:
+    """The address of a JupyterLab that serves copies of the notebooks, until the block ends.
+
+    folder takes the copies and all settings of the server; the user's own are not read.
+    """
+    pages, settings = folder / "pages", folder / "settings"
+    for directory in (pages, settings / "config" / "labconfig"):
+        directory.mkdir(parents=True)
+    for notebook in notebooks:
+        shutil.copy(notebook, pages)
+    quiet = {"fetchNews": "false", "checkForUpdates": False}
+    overrides = {"@jupyterlab/apputils-extension:notification": quiet}
+    overrides_file = settings / "config" / "labconfig" / "default_setting_overrides.json"
+    overrides_file.write_text(json.dumps(overrides))
+    environment = kernel_environment() | {
+        "JUPYTER_CONFIG_DIR": str(settings / "config"),
+        "JUPYTER_DATA_DIR": str(settings / "data"),
+        "JUPYTER_RUNTIME_DIR": str(settings / "runtime"),
+        "JUPYTERLAB_SETTINGS_DIR": str(settings / "lab"),
+        "JUPYTERLAB_WORKSPACES_DIR": str(settings / "workspaces"),
+        "IPYTHONDIR": str(settings / "ipython"),
+    }
+    port = _free_port()
+    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root"]
+    command += ["--ip=127.0.0.1", f"--port={port}", "--ServerApp.port_retries=0"]
+    command += [f"--IdentityProvider.token={_TOKEN}", f"--ServerApp.root_dir={pages}"]
+    log = folder / "server.log"
+    with log.open("w") as stream:
+        server = subprocess.Popen(command, env=environment, cwd=pages, stdout=stream, stderr=stream)
+    address = f"http://127.0.0.1:{port}"
+    try:
+        _wait_for(f"{address}/api?token={_TOKEN}", server, log)
+        yield address
+    finally:
+        server.terminate()  # Jupyter then ends its kernels.
+        try:
+            server.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()
+
+
+@contextmanager
+def chromium(folder: Path, executable: str) -> Iterator[BrowserContext]:
+    """A headless browser with a fresh profile in folder."""
+    with sync_playwright() as playwright:
+        context = playwright.chromium.launch_persistent_context(
+            folder,
+            executable_path=executable,
+            headless=True,
+            args=_CHROMIUM_ARGUMENTS,
+            viewport={"width": 1280, "height": 1000},
+        )
+        yield context
+        context.close()
+
+
+def open_notebook(page: Page, address: str, name: str) -> None:
+    """Open NAME.ipynb as a single document and wait until its kernel is idle."""
+    page.goto(f"{address}/doc/tree/{name}.ipynb?token={_TOKEN}")
+    page.locator(".jp-Notebook").wait_for(timeout=60_000)
+    # Before this text is there, Run All is dropped silently.
+    page.get_by_text("| Idle").first.wait_for(timeout=60_000)
+
+
+def run_all(page: Page, seconds: float = 240) -> None:
+    """Choose Run, Run All Cells, and wait until the last code cell has run."""
+    page.get_by_role("menuitem", name="Run", exact=True).click()
+    page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+    page.wait_for_function(
+        """() => {
+            const prompts = [...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')];
+            const busy = prompts.some(prompt => prompt.textContent.includes('*'));
+            return prompts.length && !busy && /\\d/.test(prompts.at(-1).textContent);
+        }""",
+        timeout=1000 * seconds,
+    )
+    page.get_by_text("| Idle").first.wait_for(timeout=60_000)
+
+
+def errors(page: Page) -> list[str]:
+    """The text of every error output on the page, in and outside widgets."""
+    return page.locator('[data-mime-type="application/vnd.jupyter.error"]').all_text_contents()
+
+
+def controls(page: Page) -> list[Locator]:
+    """The page's controls, sliders first, then number fields, then drop-down lists."""
+    kinds = (
+        '.widget-slider [role="slider"]',
+        '.widget-text input[type="number"]',
+        ".widget-dropdown select",
+    )
+    return [control for kind in kinds for control in page.locator(f".jp-OutputArea {kind}").all()]
+
+
+def output_of(control: Locator) -> Locator:
+    """The output area of the cell that shows the control."""
+    cells = control.locator("xpath=ancestor::*[contains(@class, 'jp-Cell-outputArea')]")
+    return cells.first
+
+
+def pictures(area: Locator) -> list[str]:
+    """What the images, drawings and texts in an output area show, as comparable strings."""
+    return area.evaluate(_PICTURES)
+
+
+def move(control: Locator) -> None:
+    """Change a control's value with the keyboard, by one step, up or else down."""
+    control.scroll_into_view_if_needed()
+    before = _value(control)
+    if control.evaluate("e => e.tagName") == "SELECT":
+        options = control.locator("option").all()
+        control.select_option(index=(control.evaluate("e => e.selectedIndex") + 1) % len(options))
+        return
+    control.focus()
+    for key in ("ArrowUp", "ArrowDown"):
+        control.press(key)
+        if _value(control) != before:
+            if control.evaluate("e => e.tagName") == "INPUT":
+                control.press("Enter")
+            return
+    raise AssertionError(f"no arrow key changes the control from {before}")
+
+
+def wait_for_change(area: Locator, before: list[str], seconds: float = 30) -> list[str]:
+    """The pictures in the area once they differ from before."""
+    deadline = time.monotonic() + seconds
+    while (now := pictures(area)) == before:
+        if time.monotonic() > deadline:
+            raise AssertionError(f"the pictures did not change within {seconds} s")
+        area.page.wait_for_timeout(100)
+    return now
+
+
+def photograph(page: Page, name: str) -> Path:
+    """Save what the window shows as NAME.png in the screenshots folder."""
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    path = SCREENSHOTS / f"{name}.png"
+    page.screenshot(path=path)
+    return path
+
+
+def photograph_all(page: Page, name: str) -> list[Path]:
+    """Save the whole notebook, one picture per window height, as NAME-01.png and so on."""
+    scroller = page.locator(".jp-WindowedPanel-outer").first
+    scroller.evaluate("e => e.scrollTo(0, 0)")
+    paths = []
+    for number in range(1, 100):
+        page.wait_for_timeout(300)
+        paths.append(photograph(page, f"{name}-{number:02d}"))
+        if scroller.evaluate(
+            """e => { const old = e.scrollTop; e.scrollBy(0, 0.9 * e.clientHeight);
+                      return e.scrollTop - old < 2; }"""
+        ):
+            break
+    return paths
+
+
+def _value(control: Locator) -> str:
+    return control.evaluate("e => e.getAttribute('aria-valuenow') ?? e.value")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def _wait_for(address: str, server: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + 60
+    while server.poll() is None and time.monotonic() < deadline:
+        try:
+            urllib.request.urlopen(address, timeout=5).close()
+            return
+        except OSError:
+            time.sleep(0.2)
+    server.kill()
+    raise RuntimeError(f"JupyterLab did not start:\n{log.read_text()}")

@@ -1,0 +1,124 @@
+"""Runs a notebook without a browser and says everything that went wrong in it.
+
+nbclient alone is content when a widget callback, an Output widget or a thread has raised: the
+exception ends up in the widget's state, or nowhere. Here each of these is a fault.
+"""
+
+import asyncio
+import json
+import os
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+from nbformat import NotebookNode
+
+ROOT = Path(__file__).resolve().parent.parent
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+_KERNEL = "labkit-tests"
+_BAD_ON_STDERR = re.compile(r"Traceback|Exception in thread|Exception ignored|Error|Warning")
+
+# What a thread prints after its cell has ended belongs to no cell, so nbclient drops it.
+# These two cells, around the notebook's own, keep it until the end.
+_BEFORE = """
+import threading as _threading
+_old_threads, _thread_errors = set(_threading.enumerate()), []
+_threading.excepthook = _thread_errors.append
+"""
+_AFTER = """
+import sys as _sys, time as _time, traceback as _traceback
+for _thread in set(_threading.enumerate()) - _old_threads:
+    _thread.join(timeout=2)
+for _error in _thread_errors:
+    print("Exception in thread", _error.thread.name, file=_sys.stderr)
+    _traceback.print_exception(_error.exc_type, _error.exc_value, _error.exc_traceback)
+_sys.stderr.flush()
+_time.sleep(0.1)
+"""
+
+
+def read(path: Path) -> NotebookNode:
+    """The notebook at path, in the current format."""
+    return nbformat.read(path, as_version=4)
+
+
+def kernel_environment() -> dict[str, str]:
+    """The environment of a user's kernel: figures go inline, and labkit can be imported."""
+    environment = {name: value for name, value in os.environ.items() if name != "MPLBACKEND"}
+    paths = [str(ROOT), environment.get("PYTHONPATH", "")]
+    return environment | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
+
+
+def execute(notebook: NotebookNode, folder: Path, seconds: float = 240) -> list[str]:
+    """Run all cells of the notebook in a fresh kernel, in place, and return its faults.
+
+    folder is the kernel's working directory. The kernel runs the interpreter that runs this. The
+    result is empty for a clean run; running out of time and losing the kernel are faults too.
+    """
+    _install_kernel()
+    before, after = (nbformat.v4.new_code_cell(source) for source in (_BEFORE, _AFTER))
+    notebook.cells = [before, *notebook.cells, after]
+    client = NotebookClient(
+        notebook,
+        kernel_name=_KERNEL,
+        timeout=seconds,
+        resources={"metadata": {"path": str(folder)}},
+        store_widget_state=True,
+    )
+    stopped = []
+    try:
+        asyncio.run(asyncio.wait_for(client.async_execute(env=kernel_environment()), seconds))
+    except CellExecutionError:
+        pass  # The cell holds the error output that `faults` reports.
+    except (CellTimeoutError, DeadKernelError, asyncio.TimeoutError) as error:
+        stopped = [f"stopped after at most {seconds} s: {type(error).__name__} {error}"]
+    return stopped + faults(notebook)
+
+
+def faults(notebook: NotebookNode) -> list[str]:
+    """What went wrong in an executed notebook, one line or traceback each.
+
+    Looks at the outputs of all cells (errors are allowed where the cell is tagged
+    raises-exception) and at the saved state of all widgets.
+    """
+    found = []
+    for number, cell in enumerate(notebook.cells):
+        if cell.cell_type != "code":
+            continue
+        expected = "raises-exception" in cell.metadata.get("tags", [])
+        for fault in _bad_outputs(cell.get("outputs", [])):
+            if not (expected and fault.startswith("error")):
+                found.append(f"cell {number} ({cell.source.strip()[:60]!r}): {fault}")
+    for fault in _bad_outputs(notebook.metadata.get("widgets", {})):
+        found.append(f"widget state: {fault}")
+    return found
+
+
+def _bad_outputs(tree: Any) -> Iterator[str]:
+    """Error outputs, and complaints on stderr, at any depth of nested outputs or state."""
+    if isinstance(tree, dict):
+        if tree.get("output_type") == "error":
+            yield f"error: {tree.get('ename')}: {tree.get('evalue')}"
+        elif tree.get("output_type") == "stream" and tree.get("name") == "stderr":
+            if _BAD_ON_STDERR.search(text := "".join(tree.get("text", ""))):
+                yield f"stderr: {text}"
+        else:
+            yield from _bad_outputs(list(tree.values()))
+    elif isinstance(tree, list):
+        for branch in tree:
+            yield from _bad_outputs(branch)
+
+
+def _install_kernel() -> None:
+    """Register the running interpreter as a kernel, in the tests' own Jupyter folder."""
+    folder = Path(os.environ["JUPYTER_DATA_DIR"], "kernels", _KERNEL)
+    folder.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+    specification = {"argv": command, "display_name": _KERNEL, "language": "python"}
+    (folder / "kernel.json").write_text(json.dumps(specification))

@@ -1,0 +1,99 @@
+"""Each lesson in a real browser: it opens, Run All succeeds, and its first control does something.
+
+Screenshots are left in tests/screenshots (LABKIT_SCREENSHOTS overrides).
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from playwright.sync_api import BrowserContext, Page
+
+from tests.browser import (
+    chromium,
+    controls,
+    errors,
+    find_browser,
+    jupyter,
+    move,
+    open_notebook,
+    output_of,
+    photograph,
+    photograph_all,
+    pictures,
+    run_all,
+    wait_for_change,
+)
+from tests.notebooks import NOTEBOOKS
+
+SLIDER = """
+import ipywidgets
+slider = ipywidgets.IntSlider(value=3, max=9, continuous_update=False, description="radius")
+drawing = ipywidgets.HTML()
+def draw(*_):
+    circle = f'<circle cx="50" cy="50" r="{5 * slider.value}"/>'
+    drawing.value = f'<svg width="100" height="100" role="img">{circle}</svg>'
+slider.observe(draw, "value")
+draw()
+ipywidgets.VBox([slider, drawing])
+"""
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrowserContext]:
+    executable = find_browser()
+    if executable is None and not os.environ.get("CI"):
+        pytest.skip("no Chromium or Chrome is installed")
+    assert executable, "continuous integration needs a browser: apt install chromium"
+    with chromium(tmp_path_factory.mktemp("profile"), executable) as context:
+        yield context
+
+
+@pytest.fixture(scope="module")
+def server(browser: BrowserContext, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    examples = tmp_path_factory.mktemp("examples")
+    filler = [new_code_cell(f"print({number})") for number in range(40)]
+    for name, cells in {
+        "moves": [new_markdown_cell("# A circle"), new_code_cell(SLIDER), *filler],
+        "fails": [*filler[:20], new_code_cell("raise ValueError('no mask')"), *filler[20:]],
+    }.items():
+        metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
+        nbformat.write(new_notebook(cells=cells, metadata=metadata), examples / f"{name}.ipynb")
+    folder = tmp_path_factory.mktemp("jupyter")
+    with jupyter(folder, [*NOTEBOOKS, *sorted(examples.glob("*.ipynb"))]) as address:
+        yield address
+
+
+@pytest.fixture
+def page(browser: BrowserContext) -> Iterator[Page]:
+    page = browser.new_page()
+    yield page
+    page.close()
+
+
+@pytest.mark.parametrize("name", ["moves", *(path.stem for path in NOTEBOOKS)])
+def test_lesson_runs_and_its_first_control_changes_the_picture(server: str, page: Page, name: str):
+    open_notebook(page, server, name)
+    photograph(page, f"{name}-opened")
+    run_all(page)
+    photograph_all(page, name)
+    assert errors(page) == []
+
+    control = controls(page)[0]
+    area = output_of(control)
+    before = pictures(area)
+    assert before, "no picture beside the first control"
+    move(control)
+    wait_for_change(area, before)
+    photograph(page, f"{name}-moved")
+    assert errors(page) == []
+
+
+def test_an_error_in_the_middle_of_a_long_notebook_is_seen(server: str, page: Page):
+    open_notebook(page, server, "fails")
+    run_all(page)
+    (error,) = errors(page)
+    assert "no mask" in error

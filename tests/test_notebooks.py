@@ -1,0 +1,240 @@
+"""The notebooks are committed clean, keep the house style, and run from top to bottom."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import unquote
+
+import nbformat
+import pytest
+from nbformat import NotebookNode
+from nbformat.v4 import new_code_cell, new_notebook
+
+from tests.notebooks import NOTEBOOKS, ROOT, execute, faults, read
+
+every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+
+
+class Link(NamedTuple):
+    text: str
+    image: str
+    target: str
+
+
+def code_cells(notebook: NotebookNode) -> list[NotebookNode]:
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def prose(notebook: NotebookNode) -> list[str]:
+    """The markdown cells without their code, where a # is no heading."""
+    markdown = [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
+    return [re.sub(r"```.*?```|`[^`\n]*`", "", source, flags=re.DOTALL) for source in markdown]
+
+
+def headings(notebook: NotebookNode) -> list[tuple[int, str]]:
+    found = re.findall(r"^(#{1,6}) +(.+)$", "\n".join(prose(notebook)), flags=re.MULTILINE)
+    return [(len(marks), title) for marks, title in found]
+
+
+def badges(markdown: str) -> list[Link]:
+    found = re.findall(r"\[!\[([^\]]*)\]\(([^)\s]*)[^)]*\)\]\(([^)\s]*)\)", markdown)
+    for target, inner in re.findall(r'<a [^>]*href="([^"]*)"[^>]*>(.*?)</a>', markdown, re.DOTALL):
+        if image := re.search(r"<img [^>]*>", inner):
+            alt, source = (attribute(image[0], name) for name in ("alt", "src"))
+            found.append((alt, source, target))
+    return [Link(*link) for link in found]
+
+
+def attribute(tag: str, name: str) -> str:
+    match = re.search(rf'\b{name}="([^"]*)"', tag)
+    return match[1] if match else ""
+
+
+# --- As committed ---------------------------------------------------------------------------
+
+
+def test_the_lessons_of_the_course_exist():
+    assert {"00_welcome", "01_pruning", "02_lottery_tickets"} <= {path.stem for path in NOTEBOOKS}
+
+
+@every_notebook
+def test_is_a_valid_notebook_for_any_python_kernel(path: Path):
+    notebook = read(path)
+    nbformat.validate(notebook)
+    assert notebook.metadata.kernelspec.name == "python3"
+
+
+@every_notebook
+def test_is_committed_without_outputs_and_widget_state(path: Path):
+    notebook = read(path)
+    assert "widgets" not in notebook.metadata
+    for cell in code_cells(notebook):
+        assert cell.outputs == [] and cell.execution_count is None, cell.source
+
+
+@every_notebook
+def test_is_short_and_so_are_its_cells(path: Path):
+    notebook = read(path)
+    assert len(notebook.cells) <= 45
+    for cell in code_cells(notebook):
+        assert len(cell.source.splitlines()) <= 20, cell.source
+
+
+@every_notebook
+def test_first_cell_tells_title_objectives_and_minutes(path: Path):
+    first = read(path).cells[0]
+    assert first.cell_type == "markdown"
+    assert re.match(r"# \S", first.source)
+    for word in ("objectives", "prerequisites", "minutes"):
+        assert word in first.source.lower(), f"{word} missing in the first cell"
+
+
+@every_notebook
+def test_first_cell_has_a_colab_and_a_binder_badge_that_open_this_notebook(path: Path):
+    links = badges(read(path).cells[0].source)
+    place = f"notebooks/{path.name}"
+    for service in ("colab.research.google.com/github/", "mybinder.org/v2/gh/"):
+        (badge,) = (link for link in links if service in link.target)
+        assert unquote(badge.target).endswith(place)
+        assert badge.text.strip(), f"{service} badge without alternative text"
+
+
+def test_all_badges_open_the_same_repository():
+    targets = [link.target for path in NOTEBOOKS for link in badges(read(path).cells[0].source)]
+    services = r"(?:colab\.research\.google\.com/github|mybinder\.org/v2/gh)/([^/]+/[^/]+)"
+    assert len({match[1] for target in targets if (match := re.search(services, target))}) <= 1
+
+
+@every_notebook
+def test_second_cell_is_the_set_up_that_all_notebooks_share(path: Path):
+    second = read(path).cells[1]
+    assert second.cell_type == "code"
+    assert "labkit" in second.source
+    assert second.source == read(NOTEBOOKS[0]).cells[1].source
+
+
+@every_notebook
+def test_heading_levels_do_not_skip(path: Path):
+    levels = [level for level, _ in headings(read(path))]
+    assert levels.count(1) == 1 and levels[0] == 1
+    for above, below in zip(levels, levels[1:], strict=False):
+        assert below <= above + 1, headings(read(path))
+
+
+@every_notebook
+def test_every_image_has_alternative_text(path: Path):
+    for markdown in prose(read(path)):
+        for alternative, source in re.findall(r"!\[([^\]]*)\]\(([^)]*)\)", markdown):
+            assert alternative.strip(), source
+        for tag in re.findall(r"<img [^>]*>", markdown):
+            assert attribute(tag, "alt").strip(), tag
+
+
+@every_notebook
+def test_every_local_link_leads_to_a_file(path: Path):
+    for markdown in prose(read(path)):
+        for target in re.findall(r"\]\(([^)\s]+)", markdown):
+            if not re.match(r"[a-z]+:|#", target):
+                assert (path.parent / unquote(target.split("#")[0])).exists(), target
+
+
+@every_notebook
+def test_every_exercise_has_a_solution_in_a_tagged_cell(path: Path):
+    waiting: list[str] = []
+    for cell in read(path).cells:
+        solution = "solution" in cell.metadata.get("tags", [])
+        if cell.cell_type == "markdown":
+            titles = re.findall(r"^#{2,6} +(.*exercise \d.*)$", cell.source, re.I | re.M)
+            assert not (titles and waiting), f"no cell tagged solution for {waiting}"
+            waiting = waiting + titles
+        elif re.match(r"# *solution\b", cell.source, re.I):
+            assert solution, f"looks like a solution, and is not tagged:\n{cell.source}"
+        if solution:
+            waiting = []
+    assert not waiting, f"no cell tagged solution for {waiting}"
+
+
+# --- As run ---------------------------------------------------------------------------------
+
+
+@every_notebook
+def test_runs_from_top_to_bottom(path: Path):
+    assert execute(read(path), folder=ROOT / "notebooks") == []
+
+
+# --- The tester, tested ---------------------------------------------------------------------
+
+Run = Callable[..., list[str]]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """Run cells with these sources as a notebook; its faults."""
+
+    def run(*sources: str, seconds: float = 60) -> list[str]:
+        notebook = new_notebook(cells=[new_code_cell(source) for source in sources])
+        return execute(notebook, folder=tmp_path, seconds=seconds)
+
+    return run
+
+
+def test_a_clean_notebook_has_no_faults(run: Run):
+    assert run("import ipywidgets", "ipywidgets.IntSlider()") == []
+
+
+def test_an_error_in_a_cell_is_a_fault(run: Run):
+    (fault,) = run("1 / 0", "never_reached")
+    assert "ZeroDivisionError" in fault
+
+
+def test_an_error_in_a_button_callback_is_a_fault(run: Run):
+    (fault,) = run(
+        "import ipywidgets; button = ipywidgets.Button()",
+        "button.on_click(lambda _: 1 / 0)",
+        "button.click()",
+    )
+    assert "ZeroDivisionError" in fault
+
+
+def test_an_error_in_an_output_context_is_a_fault(run: Run):
+    found = run(
+        "import ipywidgets; slider, output = ipywidgets.IntSlider(), ipywidgets.Output(); output",
+        "slider.observe(output.capture()(lambda _: 1 / 0), 'value')",
+        "slider.value = 3",
+    )
+    assert any("ZeroDivisionError" in fault for fault in found)
+
+
+def test_an_error_in_a_thread_is_a_fault_even_after_its_cell_has_ended(run: Run):
+    found = run(
+        "import threading, time",
+        "threading.Thread(target=lambda: time.sleep(0.2) or 1 / 0).start()",
+    )
+    assert any("ZeroDivisionError" in fault for fault in found)
+
+
+def test_a_warning_is_a_fault(run: Run):
+    (fault,) = run("import warnings; warnings.warn('too sparse')")
+    assert "too sparse" in fault
+
+
+def test_a_progress_bar_on_stderr_is_no_fault(run: Run):
+    assert run("import sys; print('50% |=====     |', file=sys.stderr)") == []
+
+
+def test_an_endless_notebook_is_stopped(run: Run):
+    (fault,) = run("while True: pass", seconds=5)
+    assert "stopped after at most 5" in fault
+
+
+def test_a_lost_kernel_is_a_fault(run: Run):
+    (fault,) = run("import os; os._exit(1)")
+    assert "DeadKernelError" in fault
+
+
+def test_an_error_saved_in_the_state_of_a_widget_is_a_fault():
+    error = {"output_type": "error", "ename": "ValueError", "evalue": "no mask", "traceback": []}
+    notebook = new_notebook()
+    notebook.metadata["widgets"] = {"state": {"model": {"state": {"outputs": [error]}}}}
+    assert faults(notebook) == ["widget state: error: ValueError: no mask"]
