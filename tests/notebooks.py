@@ -78,6 +78,8 @@ def execute(notebook: NotebookNode, folder: Path, seconds: float = 240) -> list[
         pass  # The cell holds the error output that `faults` reports.
     except (CellTimeoutError, DeadKernelError, asyncio.TimeoutError) as error:
         stopped = [f"stopped after at most {seconds} s: {type(error).__name__} {error}"]
+    finally:
+        client.set_widgets_metadata()  # nbclient does so only at the end of a clean run.
     return stopped + faults(notebook)
 
 

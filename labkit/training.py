@@ -1,0 +1,305 @@
+"""Training populations: a recipe, a generator that trains, and evaluation.
+
+`train` yields after every iteration, so whoever pulls it can stop, pause or show progress at any
+moment. Everything random is a function of (seed, purpose, position) and nothing is drawn from a
+global generator: the batch of iteration t and its augmentation are the same whether training ran
+there in one go, was resumed at t, or shared its population with other replicas.
+"""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from labkit.checking import choice, fraction, positive, whole
+from labkit.data import Data, Split
+from labkit.networks import Population, State
+from labkit.pruning import Masks
+
+OPTIMIZERS = ("adam", "sgd")
+AUGMENTATIONS = ("none", "flip-crop")
+PRECISIONS = ("float32", "bfloat16")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is trained.
+
+    optimizer: "adam", or "sgd" with `momentum` (not Nesterov); both add weight_decay x weight to
+    the gradient. milestones: fractions of all iterations at which the rate is multiplied by
+    `decay`. warmup: iterations during which the rate grows linearly from 0.
+    augmentation: "flip-crop" mirrors half the images and shifts each by up to an eighth of its
+    height and width (4 pixels of 32, 2 of 16), zeros moving in. precision: "bfloat16" is autocast.
+    """
+
+    optimizer: str = "adam"
+    learning_rate: float = 1.2e-3
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+    batch_size: int = 60
+    iterations: int = 5_000
+    milestones: tuple[float, ...] = ()
+    decay: float = 0.1
+    warmup: int = 0
+    augmentation: str = "none"
+    precision: str = "float32"
+
+    def __post_init__(self) -> None:
+        choice("recipe.optimizer", self.optimizer, OPTIMIZERS)
+        positive("recipe.learning_rate", self.learning_rate)
+        fraction("recipe.momentum", self.momentum)
+        positive("recipe.weight_decay", self.weight_decay, zero=True)
+        whole("recipe.batch_size", self.batch_size, 1)
+        whole("recipe.iterations", self.iterations, 1)
+        object.__setattr__(self, "milestones", tuple(self.milestones))
+        for milestone in self.milestones:
+            fraction("recipe.milestones", milestone, zero=False)
+        if list(self.milestones) != sorted(set(self.milestones)):
+            raise ValueError(f"recipe.milestones must increase, not {self.milestones}")
+        fraction("recipe.decay", self.decay, zero=False)
+        whole("recipe.warmup", self.warmup, 0, self.iterations)
+        choice("recipe.augmentation", self.augmentation, AUGMENTATIONS)
+        choice("recipe.precision", self.precision, PRECISIONS)
+        if self.optimizer == "adam" and self.momentum:
+            raise ValueError(f"recipe.momentum must be 0 with adam, not {self.momentum}")
+
+    def rate(self, iteration: int) -> float:
+        """The learning rate of the update that leads from `iteration` to `iteration` + 1."""
+        warm = min(1.0, (iteration + 1) / self.warmup) if self.warmup else 1.0
+        passed = sum(iteration >= round(m * self.iterations) for m in self.milestones)
+        return self.learning_rate * warm * self.decay**passed
+
+    def make_optimizer(self, network: Population) -> torch.optim.Optimizer:
+        """A new optimizer, its moments zero."""
+        if self.optimizer == "adam":
+            return torch.optim.Adam(
+                network.parameters(),
+                lr=self.learning_rate,
+                weight_decay=self.weight_decay,
+                fused=True,
+            )
+        return torch.optim.SGD(
+            network.parameters(),
+            lr=self.learning_rate,
+            momentum=self.momentum,
+            weight_decay=self.weight_decay,
+            fused=True,
+        )
+
+
+@dataclass
+class Snapshot:
+    """A training state after `iteration` updates, enough to go on from there."""
+
+    iteration: int
+    network: State
+    moments: list[dict[str, Tensor]]  # of the optimizer, one dictionary per parameter, (R, ...)
+
+
+@dataclass
+class Measurement:
+    """Mean loss and accuracy of every replica on one split, both (R,), accuracy in [0, 1]."""
+
+    loss: Tensor
+    accuracy: Tensor
+
+
+@dataclass
+class Evaluation:
+    """How every replica does at one iteration.
+
+    The test set is only evaluated for replicas whose validation loss is lower than ever before,
+    and for all at the last iteration; elsewhere `test` is nan. That is all early stopping needs
+    (the iteration of minimum validation loss, found afterwards), for a third of the cost.
+    """
+
+    validation: Measurement
+    test: Measurement
+
+
+@dataclass
+class Step:
+    """What `train` yields after each update; `evaluation` and `snapshot` only where asked for."""
+
+    iteration: int
+    evaluation: Evaluation | None = None
+    snapshot: Snapshot | None = None
+
+
+def generator(seed: int, *purpose: str | int) -> torch.Generator:
+    """A CPU generator for one purpose of one seed, independent of all others."""
+    digest = hashlib.blake2b(repr((seed, *purpose)).encode(), digest_size=8).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest, "big"))
+
+
+def train(
+    network: Population,
+    recipe: Recipe,
+    data: Data,
+    seeds: Sequence[int],
+    *,
+    masks: Masks | None = None,
+    start: int = 0,
+    moments: list[dict[str, Tensor]] | None = None,
+    evaluate_at: Sequence[int] = (),
+    snapshots: Sequence[int] = (),
+) -> Iterator[Step]:
+    """Train the population in place from iteration `start` to the recipe's last.
+
+    seeds: one per replica; they decide the order of the data and the augmentation, so replicas
+    with one seed see the same batches. masks: weights outside are zero at the start and zero again
+    after every update. start, moments: where a schedule, a data order and an optimizer's moments
+    are resumed; without moments the optimizer is new.
+    evaluate_at: iterations after which test and validation sets are evaluated.
+    snapshots: iterations whose state is wanted. Iteration `start` counts as reached at once.
+    """
+    parameters = dict(network.named_parameters())
+    optimizer = recipe.make_optimizer(network)
+    if moments is not None:
+        for parameter, state in zip(network.parameters(), moments, strict=True):
+            optimizer.state[parameter] = {name: value.clone() for name, value in state.items()}
+    pruned = [(parameters[name], mask.float()) for name, mask in (masks or {}).items()]
+    evaluate, save = set(evaluate_at), set(snapshots)
+
+    lowest = torch.full((network.replicas,), torch.inf, dtype=torch.float64)
+
+    def reached(iteration: int) -> Step:
+        step = Step(iteration)
+        if iteration in evaluate:
+            step.evaluation = _evaluation(
+                network, data, recipe, lowest, last=iteration == recipe.iterations
+            )
+            lowest.copy_(torch.minimum(lowest, step.evaluation.validation.loss))
+        if iteration in save:
+            step.snapshot = Snapshot(iteration, network.state(), _moments(optimizer))
+        return step
+
+    _reapply(pruned)
+    yield reached(start)
+    batches = data_order(seeds, len(data.train), recipe.batch_size, start)
+    for iteration, index in zip(range(start, recipe.iterations), batches, strict=False):
+        network.train()
+        for group in optimizer.param_groups:
+            group["lr"] = recipe.rate(iteration)
+        index = index.to(data.train.labels.device)
+        images = data.normalise(data.train.images[index])  # (R, B, C, H, W)
+        if recipe.augmentation == "flip-crop":
+            images = flip_and_crop(images, seeds, iteration)
+        with _autocast(recipe.precision, images.device):
+            logits = network(images).float()  # (R, B, classes)
+        # Each replica's loss is a mean over its batch; their sum gives each its own gradient.
+        loss = F.cross_entropy(
+            logits.flatten(0, 1), data.train.labels[index].flatten(), reduction="sum"
+        )
+        optimizer.zero_grad()
+        (loss / recipe.batch_size).backward()
+        optimizer.step()
+        _reapply(pruned)
+        yield reached(iteration + 1)
+
+
+def _evaluation(
+    network: Population, data: Data, recipe: Recipe, lowest: Tensor, last: bool
+) -> Evaluation:
+    validation = evaluate_on(network, data, data.validation, recipe.precision)
+    chosen = torch.ones_like(lowest, dtype=torch.bool) if last else validation.loss < lowest
+    test = Measurement(torch.full_like(lowest, torch.nan), torch.full_like(lowest, torch.nan))
+    if chosen.any():
+        improved = network if chosen.all() else network[chosen.nonzero().squeeze(1).tolist()]
+        found = evaluate_on(improved, data, data.test, recipe.precision)
+        test.loss[chosen], test.accuracy[chosen] = found.loss, found.accuracy
+    return Evaluation(validation, test)
+
+
+@torch.no_grad()
+def _reapply(pruned: list[tuple[torch.nn.Parameter, Tensor]]) -> None:
+    # After every update, because momentum, Adam's moments and weight decay revive pruned weights.
+    for weight, mask in pruned:
+        weight.mul_(mask)  # as floats: several times faster than masked_fill_ with booleans
+
+
+def _moments(optimizer: torch.optim.Optimizer) -> list[dict[str, Tensor]]:
+    return [
+        {name: value.clone() for name, value in optimizer.state[parameter].items()}
+        for group in optimizer.param_groups
+        for parameter in group["params"]
+        if parameter in optimizer.state
+    ]
+
+
+def data_order(
+    seeds: Sequence[int], examples: int, batch_size: int, start: int
+) -> Iterator[Tensor]:
+    """Endless batches of indices (R, B) from iteration `start`; each pass has a new random order.
+
+    The passes follow each other without a gap, so every batch is full and none is dropped.
+    """
+    unique = sorted(set(seeds))
+    row = torch.tensor([unique.index(seed) for seed in seeds])
+
+    def one_pass(number: int) -> Tensor:
+        generators = [generator(seed, "order", number) for seed in unique]
+        return torch.stack([torch.randperm(examples, generator=g) for g in generators])
+
+    number, position = divmod(start * batch_size, examples)
+    ahead = one_pass(number)[:, position:]
+    while True:
+        while ahead.shape[1] < batch_size:
+            number += 1
+            ahead = torch.cat([ahead, one_pass(number)], 1)
+        yield ahead[row, :batch_size]
+        ahead = ahead[:, batch_size:]
+
+
+def flip_and_crop(images: Tensor, seeds: Sequence[int], iteration: int) -> Tensor:
+    """Mirror half the images and shift each by up to an eighth of its size, zeros moving in.
+
+    images: (R, B, C, H, W); the draws of a replica depend on its seed and the iteration alone.
+    """
+    replicas, batch, channels, height, width = images.shape
+    pad_y, pad_x = height // 8, width // 8
+    draws = {
+        seed: torch.rand(3, batch, generator=generator(seed, "augmentation", iteration))
+        for seed in set(seeds)
+    }
+    drawn = torch.stack([draws[seed] for seed in seeds], 1).to(images.device)  # (3, R, B)
+    flip = drawn[0] < 0.5
+    rows = torch.arange(height, device=images.device) + (drawn[1] * (2 * pad_y + 1)).long()[..., None]
+    columns = torch.arange(width, device=images.device).expand(replicas, batch, width)
+    columns = torch.where(flip[..., None], columns.flip(-1), columns)
+    columns = columns + (drawn[2] * (2 * pad_x + 1)).long()[..., None]
+    padded = F.pad(images, (pad_x, pad_x, pad_y, pad_y))
+    rows = rows[:, :, None, :, None].expand(-1, -1, channels, -1, padded.shape[-1])
+    columns = columns[:, :, None, None, :].expand(-1, -1, channels, height, -1)
+    return padded.gather(3, rows).gather(4, columns)
+
+
+@torch.no_grad()
+def evaluate_on(
+    network: Population, data: Data, split: Split, precision: str = "float32"
+) -> Measurement:
+    """Mean cross-entropy and accuracy of every replica over all examples of a split.
+
+    Batch normalisation uses its running statistics. No example is dropped.
+    """
+    network.eval()
+    loss = torch.zeros(network.replicas, dtype=torch.float64, device=split.labels.device)
+    correct = torch.zeros_like(loss)
+    for images, labels in zip(split.images.split(1_000), split.labels.split(1_000), strict=True):
+        with _autocast(precision, images.device):
+            logits = network(data.normalise(images)[None]).float()  # (R, B, classes)
+        everywhere = labels.expand(network.replicas, -1)
+        losses = F.cross_entropy(logits.transpose(1, 2), everywhere, reduction="none")
+        loss += losses.double().sum(1)
+        correct += (logits.argmax(2) == everywhere).sum(1)
+    return Measurement((loss / len(split)).cpu(), (correct / len(split)).cpu())
+
+
+def _autocast(precision: str, device: torch.device) -> torch.autocast | nullcontext[None]:
+    if precision == "float32":
+        return nullcontext()
+    return torch.autocast(device.type, torch.bfloat16)
