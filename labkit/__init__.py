@@ -1,0 +1,63 @@
+"""The Lottery Ticket Lab: three papers on pruning, reproduced live.
+
+from labkit import preset, run, tables, Store
+experiment, store = preset("lottery"), Store()
+for event in run(experiment, store): ...
+tables(experiment, store).tickets
+"""
+
+from labkit.data import Data, DataError, Split, load
+from labkit.experiment import TREATMENTS, Experiment, Task, Treatment
+from labkit.networks import Population, build, stack
+from labkit.presets import preset
+from labkit.pruning import (
+    Pruning,
+    apply_masks,
+    density,
+    flops,
+    full_masks,
+    prune,
+    random_masks,
+    remove_lowest,
+    shuffle_layers,
+)
+from labkit.running import Evaluated, Finished, Progress, Tables, run, tables
+from labkit.store import Store, StoreError
+from labkit.training import Recipe, evaluate_on, generator, train
+
+__version__ = "0.1.0"
+__all__ = [
+    "TREATMENTS",
+    "Data",
+    "DataError",
+    "Evaluated",
+    "Experiment",
+    "Finished",
+    "Population",
+    "Progress",
+    "Pruning",
+    "Recipe",
+    "Split",
+    "Store",
+    "StoreError",
+    "Tables",
+    "Task",
+    "Treatment",
+    "apply_masks",
+    "build",
+    "density",
+    "evaluate_on",
+    "flops",
+    "full_masks",
+    "generator",
+    "load",
+    "preset",
+    "prune",
+    "random_masks",
+    "remove_lowest",
+    "run",
+    "shuffle_layers",
+    "stack",
+    "tables",
+    "train",
+]

@@ -12,7 +12,9 @@ def choice(name: str, value: object, allowed: Collection[str]) -> None:
         raise ValueError(f"{name} must be one of {', '.join(allowed)}, not {value!r}")
 
 
-def whole(name: str, value: object, low: int, high: int | None = None, *, optional: bool = False) -> None:
+def whole(
+    name: str, value: object, low: int, high: int | None = None, *, optional: bool = False
+) -> None:
     """The value must be a whole number in [low, high], or None where that is optional."""
     if optional and value is None:
         return

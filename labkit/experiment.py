@@ -143,8 +143,10 @@ class Experiment:
                 treatments.append(treatment)
         object.__setattr__(self, "treatments", tuple(treatments))
         if len({treatment.name for treatment in treatments}) < len(treatments):
-            raise ValueError("treatments must have different names, not " + ", ".join(
-                treatment.name for treatment in treatments))
+            raise ValueError(
+                "treatments must have different names, not "
+                + ", ".join(treatment.name for treatment in treatments)
+            )
 
     def trials(self, round_number: int) -> list["Trial"]:
         """The networks of one round: the chain of every seed first, then the treatments."""

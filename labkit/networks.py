@@ -317,9 +317,7 @@ def _vgg(replicas: int, channels: int, depth: str, classes: int) -> list[nn.Modu
     return [*layers, Average(), Flatten(replicas), Dense(replicas, channels, classes, HE)]
 
 
-def _resnet(
-    replicas: int, channels: int, blocks: int, width: int, classes: int
-) -> list[nn.Module]:
+def _resnet(replicas: int, channels: int, blocks: int, width: int, classes: int) -> list[nn.Module]:
     """Three stages of basic blocks, the width doubling (He et al. 2016, section 4.2)."""
     layers: list[nn.Module] = [Conv(replicas, channels, width), BatchNorm(replicas, width)]
     layers.append(nn.ReLU())

@@ -59,7 +59,7 @@ class Pruning:
             )
 
     def rates(self, masks: Masks) -> dict[str, float]:
-        """The rate of each layer; masks of dense layers are (R, out, in), of others (R, o, i, h, w).
+        """The rate of each layer; name -> share to remove, of the masks' layers.
 
         With global scope the layers that are left alone have rate 0.
         """
@@ -142,7 +142,9 @@ def shuffle_layers(masks: Masks, generators: Sequence[torch.Generator]) -> Masks
     """Each layer's mask in random order: the same density per layer, no other structure
     (the control of Frankle et al. 2020, section 4).
     """
-    return {name: _shuffled(mask.flatten(1), generators).view_as(mask) for name, mask in masks.items()}
+    return {
+        name: _shuffled(mask.flatten(1), generators).view_as(mask) for name, mask in masks.items()
+    }
 
 
 def random_masks(masks: Masks, generators: Sequence[torch.Generator]) -> Masks:
@@ -159,7 +161,9 @@ def _shuffled(rows: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
 
 
 def _random(mask: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
-    return torch.stack([torch.rand(mask.shape[1:], generator=g) for g in generators]).to(mask.device)
+    return torch.stack([torch.rand(mask.shape[1:], generator=g) for g in generators]).to(
+        mask.device
+    )
 
 
 def flops(network: Population, image_shape: tuple[int, int, int], masks: Masks) -> Tensor:

@@ -135,6 +135,7 @@ def tables(experiment: Experiment, store: Store) -> Tables:
                     "round": trial.round,
                     "treatment": trial.label,
                     "draw": trial.draw,
+                    "iterations": work(trial),
                     "density": result["ticket"]["density"],
                 }
                 tickets.append({**label, **result["ticket"]})
@@ -174,7 +175,9 @@ def _network(experiment: Experiment, data: Data, replicas: int) -> Population:
 
 def _restores(trial: Trial) -> bool:
     e = trial.experiment
-    return trial.start > 0 and e.optimizer_state == "restored" and trial.treatment.weights == "rewound"
+    return (
+        trial.start > 0 and e.optimizer_state == "restored" and trial.treatment.weights == "rewound"
+    )
 
 
 def _train(
@@ -324,7 +327,9 @@ def _rewound(
     saved = store.get_tensors(trial.rewind_key)
     if saved is None:
         network.to(device)
-        for step in train(network, trial.experiment.task.recipe, data, [trial.seed], snapshots=[at]):
+        for step in train(
+            network, trial.experiment.task.recipe, data, [trial.seed], snapshots=[at]
+        ):
             if step.snapshot is not None:
                 _save_snapshot(step.snapshot, [trial], store)
                 break

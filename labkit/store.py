@@ -140,5 +140,9 @@ def ship(results: dict[str, dict[str, Any]], path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
         for key, result in sorted(results.items()):
-            archive.writestr(zipfile.ZipInfo(f"{key}.json"), json.dumps(result), compresslevel=9,
-                             compress_type=zipfile.ZIP_DEFLATED)
+            archive.writestr(
+                zipfile.ZipInfo(f"{key}.json"),
+                json.dumps(result),
+                compresslevel=9,
+                compress_type=zipfile.ZIP_DEFLATED,
+            )

@@ -268,7 +268,9 @@ def flip_and_crop(images: Tensor, seeds: Sequence[int], iteration: int) -> Tenso
     }
     drawn = torch.stack([draws[seed] for seed in seeds], 1).to(images.device)  # (3, R, B)
     flip = drawn[0] < 0.5
-    rows = torch.arange(height, device=images.device) + (drawn[1] * (2 * pad_y + 1)).long()[..., None]
+    rows = (
+        torch.arange(height, device=images.device) + (drawn[1] * (2 * pad_y + 1)).long()[..., None]
+    )
     columns = torch.arange(width, device=images.device).expand(replicas, batch, width)
     columns = torch.where(flip[..., None], columns.flip(-1), columns)
     columns = columns + (drawn[2] * (2 * pad_x + 1)).long()[..., None]

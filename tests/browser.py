@@ -55,8 +55,14 @@ def jupyter(folder: Path, notebooks: Iterable[Path]) -> Iterator[str]:
         directory.mkdir(parents=True)
     for notebook in notebooks:
         shutil.copy(notebook, pages)
-    quiet = {"fetchNews": "false", "checkForUpdates": False}
-    overrides = {"@jupyterlab/apputils-extension:notification": quiet}
+    overrides = {
+        "@jupyterlab/apputils-extension:notification": {
+            "fetchNews": "false",
+            "checkForUpdates": False,
+        },
+        # Otherwise what is off the screen is not on the page, errors included.
+        "@jupyterlab/notebook-extension:tracker": {"windowingMode": "none"},
+    }
     overrides_file = settings / "config" / "labconfig" / "default_setting_overrides.json"
     overrides_file.write_text(json.dumps(overrides))
     environment = kernel_environment() | {
