@@ -138,7 +138,7 @@ def pixel_map(mask: Tensor, image_shape: tuple[int, int, int]) -> Picture:
             f"mask must be (R, out, {channels * height * width}) for images {image_shape}, "
             f"not {tuple(mask.shape)}"
         )
-    counts = mask.sum((0, 1)).view(image_shape).sum(0)  # (H, W)
+    counts = mask.sum((0, 1)).view(image_shape).sum(0).numpy()  # (H, W)
     figure = Figure(figsize=(4.2, 3.6), layout="constrained")
     axes = figure.subplots()
     image = axes.imshow(counts, cmap="viridis", vmin=0, vmax=mask.shape[0] * mask.shape[1])
@@ -150,7 +150,7 @@ def pixel_map(mask: Tensor, image_shape: tuple[int, int, int]) -> Picture:
         f"Surviving first-layer weights per input pixel at {100 * mask.float().mean():.1f}% "
         f"density; the middle quarter of the image holds {100 * middle:.0f}% of them."
     )
-    return Picture(figure, summary, pd.DataFrame(counts.numpy()))
+    return Picture(figure, summary, pd.DataFrame(counts))
 
 
 def weight_histogram(weights: Tensor, mask: Tensor) -> Picture:
@@ -166,7 +166,7 @@ def weight_histogram(weights: Tensor, mask: Tensor) -> Picture:
     )
     axes = _axes()
     for name, colour, hatch in (("all", "#BBBBBB", ""), ("surviving", "#0072B2", "//")):
-        axes.stairs(table[name], edges, fill=True, color=colour, hatch=hatch, label=name)
+        axes.stairs(table[name], edges.numpy(), fill=True, color=colour, hatch=hatch, label=name)
     axes.set_yscale("symlog", linthresh=10)
     axes.set_xlabel("weight")
     axes.set_ylabel("number of weights")

@@ -65,7 +65,9 @@ def image(drawn: Drawn | Figure, otherwise: str) -> str:
     figure = drawn if isinstance(drawn, Figure) else drawn.figure
     summary = "" if isinstance(drawn, Figure) else drawn.summary
     content = io.BytesIO()
-    figure.savefig(content, format="svg", facecolor="white", bbox_inches="tight")
+    figure.savefig(
+        content, format="svg", metadata={"Date": None}, facecolor="white", bbox_inches="tight"
+    )
     source = base64.b64encode(content.getvalue()).decode()
     words = html.escape(summary or otherwise)
     return (

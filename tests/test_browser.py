@@ -5,7 +5,6 @@ Screenshots are left in tests/screenshots (LABKIT_SCREENSHOTS overrides).
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import nbformat
 import pytest
@@ -82,6 +81,8 @@ def test_lesson_runs_and_its_first_control_changes_the_picture(server: str, page
     photograph_all(page, name)
     assert errors(page) == []
 
+    assert page.locator(".jp-OutputArea .jupyter-widgets").first.is_visible()
+    assert controls(page), "no slider, number field or drop-down list"
     control = controls(page)[0]
     area = output_of(control)
     before = pictures(area)

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote
@@ -118,7 +119,7 @@ def test_second_cell_is_the_set_up_that_all_notebooks_share(path: Path):
 def test_heading_levels_do_not_skip(path: Path):
     levels = [level for level, _ in headings(read(path))]
     assert levels.count(1) == 1 and levels[0] == 1
-    for above, below in zip(levels, levels[1:], strict=False):
+    for above, below in pairwise(levels):
         assert below <= above + 1, headings(read(path))
 
 

@@ -44,6 +44,15 @@ AUGMENTED = Recipe(
     iterations=8,
     augmentation="flip-crop",
 )
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Networks this small are slower with several threads, far slower beside other programs."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 NETWORKS = {"lenet-8-6": (1, 8, 8), "resnet-8-w2": (3, 16, 16)}
 
 

@@ -1,0 +1,133 @@
+"""Claims are measured paired by seed, with an interval, and can come out either way."""
+
+import json
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from labkit import claims, preset
+from labkit.claims import CLAIMS, Claim, Estimate, interval, measure, table, to_text, verdict
+from labkit.presets import NAMES
+
+
+def ticket(seed: int, treatment: str, density: float, accuracy: float, stop: int, draw: int = 0):
+    return {
+        "seed": seed,
+        "round": 0 if treatment == "dense" else 7,
+        "treatment": treatment,
+        "draw": draw,
+        "iterations": 500,
+        "density": density,
+        "early_stop": stop,
+        "test_accuracy": accuracy,
+    }
+
+
+def claim(unit: str = "points", expected: str = "above", against: str = "dense") -> Claim:
+    column = "test_accuracy" if unit == "points" else "early_stop"
+    return Claim("paper", "text", "rewind", against, 0.211, column, unit, expected, "higher")
+
+
+def seeds(differences: list[float]) -> pd.DataFrame:
+    """Tickets at 21% density that differ from dense networks of very different accuracy."""
+    rows = []
+    for seed, difference in enumerate(differences):
+        level = 0.5 + 0.1 * seed
+        rows.append(ticket(seed, "dense", 1.0, level, 1000))
+        rows.append(ticket(seed, "rewind", 0.2107, level + difference / 100, 500))
+    return pd.DataFrame(rows)
+
+
+def test_differences_are_taken_within_a_seed_before_they_are_averaged():
+    estimate = measure(claim(), seeds([0.4, 0.5, 0.6]))
+    assert estimate is not None
+    assert estimate.mean == pytest.approx(0.5)
+    # Student's t with two degrees of freedom: 4.303 x 0.1 / sqrt(3), however seeds differ.
+    assert estimate.high - estimate.mean == pytest.approx(4.303 * 0.1 / math.sqrt(3), rel=1e-3)
+    assert (estimate.seeds, estimate.iterations) == (3, 500)
+
+
+def test_draws_of_a_treatment_count_as_their_mean():
+    rows = [ticket(0, "rewind", 0.21, 0.98, 500)]
+    rows += [ticket(0, "reinitialise", 0.21, a, 900, d) for d, a in enumerate((0.96, 0.98))]
+    estimate = measure(claim(against="reinitialise"), pd.DataFrame(rows))
+    assert estimate is not None and estimate.mean == pytest.approx(1.0)
+
+
+def test_a_seed_without_one_of_the_arms_is_left_out():
+    rows = pd.concat([seeds([0.4, 0.6]), pd.DataFrame([ticket(9, "dense", 1.0, 0.1, 1)])])
+    estimate = measure(claim(), rows)
+    assert estimate is not None and estimate.seeds == 2
+
+
+def test_a_claim_is_not_measured_at_another_density():
+    rows = seeds([0.4, 0.6])
+    rows.loc[rows["treatment"] == "rewind", "density"] = 0.5
+    assert measure(claim(), rows) is None
+
+
+def test_relative_changes_and_factors_are_means_of_ratios():
+    rows = seeds([0, 0])
+    rows.loc[(rows["treatment"] == "dense") & (rows["seed"] == 1), "early_stop"] = 2000
+    change, factor = measure(claim("%", "below"), rows), measure(claim("x", "above"), rows)
+    assert change is not None and change.mean == pytest.approx((-50 - 75) / 2)
+    assert factor is not None and factor.mean == pytest.approx((2 + 4) / 2)
+
+
+@pytest.mark.parametrize("n", [2, 5, 12])
+def test_intervals_hold_the_true_mean_95_times_of_100(n: int):
+    samples = np.random.default_rng(0).normal(3.0, 2.0, size=(2_000, n))
+    hits = 0
+    for sample in samples:
+        low, high = interval(pd.Series(sample))
+        hits += low < 3.0 < high
+    assert 0.935 < hits / len(samples) < 0.965
+
+
+@pytest.mark.parametrize(
+    ("expected", "low", "mean", "high", "said"),
+    [
+        ("above", 0.1, 0.3, 0.5, "agrees"),
+        ("above", -0.1, 0.3, 0.7, "undecided"),
+        ("above", -0.5, -0.3, -0.1, "disagrees"),
+        ("below", -0.5, -0.3, -0.1, "agrees"),
+        ("below", 0.1, 0.3, 0.5, "disagrees"),
+        ("matching", -0.5, -0.1, 0.3, "agrees"),
+        ("matching", -0.9, -0.5, -0.3, "disagrees"),
+        ("matching", -0.9, -0.5, -0.1, "undecided"),
+        ("above", math.nan, 0.3, math.nan, "one seed: no interval"),
+    ],
+)
+def test_the_verdict_follows_from_the_interval(expected, low, mean, high, said):
+    assert verdict(claim(expected=expected), Estimate(mean, low, high, 5, 500)) == said
+
+
+def test_a_factor_has_no_effect_at_one():
+    assert verdict(claim("x"), Estimate(1.5, 0.9, 2.1, 5, 500)) == "undecided"
+    assert verdict(claim("x"), Estimate(1.5, 1.1, 1.9, 5, 500)) == "agrees"
+
+
+def test_the_table_names_seeds_and_iterations_and_survives_json():
+    measured = table(None, seeds([0.4, 0.5, 0.6]))
+    row = measured.iloc[1]
+    assert row["this_run"].endswith("3 seeds, 500 iterations")
+    assert row["this_run_verdict"] == "agrees" and row["reference_verdict"] == "not measured"
+    assert len(json.loads(measured.to_json(orient="records"))) == len(CLAIMS["lottery"])
+    text = to_text(measured)
+    assert all(c.text in text and c.published in text for c in CLAIMS["lottery"])
+
+
+def test_every_preset_has_claims_about_arms_that_its_reference_trains():
+    assert set(CLAIMS) == set(NAMES)
+    for name, known in CLAIMS.items():
+        arms = {"dense", "rewind"} | {t.name for t in preset(name, "reference").treatments}
+        assert {c.arm for c in known} | {c.against for c in known} <= arms
+
+
+def test_each_claim_of_the_lottery_is_read_at_exactly_one_round_of_the_reference():
+    # 20% per round, output layer 10%: the ladder of REFERENCE 2.1, nearly 0.8^round.
+    ladder = [0.8**k for k in range(1, 21)]
+    for c in CLAIMS["lottery"]:
+        assert sum(abs(math.log(d / c.density)) < claims.NEAR for d in ladder) == 1
