@@ -61,38 +61,65 @@ class Claim:
         return 1.0 if self.unit == FACTOR else 0.0
 
 
-_LTH = "Frankle & Carbin 2019"
-_FASTER = ("early_stop", PERCENT, "below")
 _BETTER = ("test_accuracy", POINTS, "above")
+
+
+def _lottery(
+    text: str, arms: tuple[str, str], density: float, reads: tuple[str, str, str], published: str
+) -> Claim:
+    return Claim("Frankle & Carbin 2019", text, *arms, density, *reads, published)
+
+
 CLAIMS = {
     "lottery": (
-        Claim(
-            *(_LTH, "At 21% density, the ticket stops earlier than the dense network"),
-            *("rewind", "dense", 0.211, *_FASTER, "38% earlier"),
+        _lottery(
+            "At 21% density, the ticket stops earlier than the dense network",
+            ("rewind", "dense"),
+            0.211,
+            ("early_stop", PERCENT, "below"),
+            "38% earlier",
         ),
-        Claim(
-            *(_LTH, "At 21% density, the ticket beats the dense network"),
-            *("rewind", "dense", 0.211, *_BETTER, "higher"),
+        _lottery(
+            "At 21% density, the ticket beats the dense network",
+            ("rewind", "dense"),
+            0.211,
+            _BETTER,
+            "higher",
         ),
-        Claim(
-            *(_LTH, "At 21% density, the ticket beats itself re-initialised"),
-            *("rewind", "reinitialise", 0.211, *_BETTER, "0.5 points higher"),
+        _lottery(
+            "At 21% density, the ticket beats itself re-initialised",
+            ("rewind", "reinitialise"),
+            0.211,
+            _BETTER,
+            "0.5 points higher",
         ),
-        Claim(
-            *(_LTH, "At 21% density, the ticket learns faster than itself re-initialised"),
-            *("rewind", "reinitialise", 0.211, "early_stop", FACTOR, "above", "2.51 times faster"),
+        _lottery(
+            "At 21% density, the ticket learns faster than itself re-initialised",
+            ("rewind", "reinitialise"),
+            0.211,
+            ("early_stop", FACTOR, "above"),
+            "2.51 times faster",
         ),
-        Claim(
-            *(_LTH, "From 21% density on, re-initialised tickets fall below the dense network"),
-            *("reinitialise", "dense", 0.211, "test_accuracy", POINTS, "below", "lower"),
+        _lottery(
+            "At 21% density, re-initialised tickets fall below the dense network",
+            ("reinitialise", "dense"),
+            0.211,
+            ("test_accuracy", POINTS, "below"),
+            "lower",
         ),
-        Claim(
-            *(_LTH, "At 13.5% density, the ticket beats the dense network"),
-            *("rewind", "dense", 0.135, *_BETTER, "more than 0.3 points higher"),
+        _lottery(
+            "At 13.5% density, the ticket beats the dense network",
+            ("rewind", "dense"),
+            0.135,
+            _BETTER,
+            "more than 0.3 points higher",
         ),
-        Claim(
-            *(_LTH, "At 3.6% density, the ticket still matches the dense network"),
-            *("rewind", "dense", 0.036, "test_accuracy", POINTS, "matching", "the same"),
+        _lottery(
+            "At 3.6% density, the ticket still matches the dense network",
+            ("rewind", "dense"),
+            0.036,
+            ("test_accuracy", POINTS, "matching"),
+            "the same",
         ),
     ),
 }

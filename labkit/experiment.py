@@ -135,7 +135,8 @@ class Experiment:
             for number in self.treated_rounds:
                 whole("treated_rounds", number, 1, max(1, self.rounds))
         treatments = []
-        for treatment in self.treatments:
+        given: tuple[Any, ...] = self.treatments  # names are allowed, and looked up here
+        for treatment in given:
             if not isinstance(treatment, Treatment):
                 choice("treatments", treatment, TREATMENTS)
                 treatment = TREATMENTS[treatment]

@@ -9,6 +9,7 @@ import base64
 import html
 import io
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 import seaborn as sns
@@ -230,15 +231,21 @@ def _draw_arms(axes: Axes, table: pd.DataFrame, pale: bool) -> None:
         if treatment == "rewind":  # the chain starts at the dense network
             arm = pd.concat([dense, arm])
         name = f"{label or treatment}{', reference' if pale else ''}"
-        look = {"alpha": 0.35, "lw": 1, "ms": 3} if pale else {"lw": 1.8, "ms": 5}
+        look: dict[str, Any] = {"alpha": 0.35, "lw": 1, "ms": 3} if pale else {"lw": 1.8, "ms": 5}
         axes.plot(
             arm["density"], arm["mean"], color=colour, ls=dash, marker=marker, label=name, **look
         )
         axes.fill_between(arm["density"], arm["low"], arm["high"], color=colour, alpha=0.12, lw=0)
     if not dense.empty:
-        look = {"alpha": 0.4} if pale else {}
         name = "dense network" + (", reference" if pale else "")
-        axes.axhline(dense["mean"].iloc[0], color="#000000", ls=":", lw=1, label=name, **look)
+        axes.axhline(
+            dense["mean"].iloc[0],
+            color="#000000",
+            ls=":",
+            lw=1,
+            label=name,
+            alpha=0.4 if pale else 1,
+        )
 
 
 def _axes() -> Axes:

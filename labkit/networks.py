@@ -172,10 +172,10 @@ class Population(nn.Module):
         for module in part.modules():
             if isinstance(module, Flatten):
                 module.replicas = len(torch.arange(self.replicas)[index])
-            for name, tensor in list(module.named_parameters(recurse=False)):
-                setattr(module, name, nn.Parameter(tensor.detach()[index].clone()))
-            for name, tensor in list(module.named_buffers(recurse=False)):
-                setattr(module, name, tensor[index].clone())
+            for name, weight in list(module.named_parameters(recurse=False)):
+                setattr(module, name, nn.Parameter(weight.detach()[index].clone()))
+            for name, statistic in list(module.named_buffers(recurse=False)):
+                setattr(module, name, statistic[index].clone())
         return part
 
     def state(self) -> State:

@@ -7,7 +7,7 @@ made with. Where either departs from its paper stands in the README's table of d
 from dataclasses import replace
 
 from labkit.checking import choice
-from labkit.experiment import Experiment, Task
+from labkit.experiment import TREATMENTS, Experiment, Task
 from labkit.pruning import Pruning
 from labkit.training import Recipe
 
@@ -18,7 +18,7 @@ _LOTTERY = Experiment(
     task=Task(recipe=Recipe(optimizer="adam", learning_rate=1.2e-3, iterations=15_000)),
     pruning=Pruning(rate=0.2, output_rate=0.1),
     rounds=20,
-    treatments=("reinitialise",),
+    treatments=(TREATMENTS["reinitialise"],),
     draws=2,
     seeds=(0, 1, 2, 3, 4),
 )
@@ -28,7 +28,7 @@ _LOTTERY_QUICK = replace(
     task=Task(recipe=Recipe(optimizer="adam", learning_rate=1.2e-3, iterations=2_000)),
     pruning=Pruning(rate=0.4, output_rate=0.2),
     rounds=3,
-    treatments=("reinitialise", "shuffled-mask"),
+    treatments=(TREATMENTS["reinitialise"], TREATMENTS["shuffled-mask"]),
     draws=1,
     seeds=(0, 1, 2),
 )

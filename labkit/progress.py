@@ -4,6 +4,7 @@ Time left is that of the work to do at the pace so far; work is counted in itera
 (`labkit.Progress`), and what a store had already is no part of it.
 """
 
+import os
 import shutil
 import sys
 import time
@@ -75,7 +76,7 @@ def follow(events: Iterable[Event], stream: TextIO | None = None) -> None:
     What the run raises passes through. A run without work shows nothing.
     """
     stream = sys.stderr if stream is None else stream
-    terminal = stream.isatty()
+    terminal = stream.isatty() and os.environ.get("TERM") != "dumb"
     pace, shown, drawn_at = Pace(), -1, -1.0
     try:
         for event in events:
@@ -99,7 +100,7 @@ def _redraw(pace: Pace, stream: TextIO) -> None:
     filled = BAR * pace.percent // 100
     line = f"[{'#' * filled}{'.' * (BAR - filled)}] {pace.in_words()}"
     width = shutil.get_terminal_size().columns - 1  # a full line would wrap and not be rewritten
-    print(f"\r{line[:width]}\x1b[K", end="", file=stream, flush=True)
+    print(f"\r{line[:width]:<{width}}", end="", file=stream, flush=True)
 
 
 def watch(events: Iterable[Event]) -> None:

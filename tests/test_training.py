@@ -44,6 +44,8 @@ AUGMENTED = Recipe(
     iterations=8,
     augmentation="flip-crop",
 )
+
+
 @pytest.fixture(autouse=True, scope="module")
 def one_thread():
     """Networks this small are slower with several threads, far slower beside other programs."""
@@ -253,9 +255,7 @@ def test_biases_and_batch_norm_are_never_masked() -> None:
 # ------------------------------------------------------------------------------------- resuming
 
 
-def snapshot(
-    network: Population, recipe: Recipe, name: str, seeds: list[int], at: int
-) -> Snapshot:
+def snapshot(network: Population, recipe: Recipe, name: str, seeds: list[int], at: int) -> Snapshot:
     for step in train(network, recipe, DATA[name], seeds, snapshots=[at]):
         if step.snapshot is not None:
             return step.snapshot

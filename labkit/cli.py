@@ -1,0 +1,588 @@
+"""The command line: `labkit reproduce`, `run`, `claims`, `plan`, `export` and `doctor`.
+
+Results go to standard output; progress and messages, each a line that starts with "labkit:", to
+standard error. The exit status is 0 only when what was asked is done, 1 when something failed, 2
+for bad input, 130 and 143 when stopped by Ctrl-C or SIGTERM; whatever was finished is kept.
+
+torch takes seconds to import, so everything that needs it is imported where it is used.
+"""
+
+import argparse
+import hashlib
+import importlib
+import json
+import os
+import platform
+import shlex
+import signal
+import sys
+import tempfile
+import threading
+import warnings
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from labkit.experiment import Experiment
+    from labkit.running import Tables
+    from labkit.store import Store
+
+DONE, FAILED, BAD_INPUT, BROKEN_PIPE, INTERRUPTED, TERMINATED = 0, 1, 2, 141, 130, 143
+SIZES = ("quick", "reference")
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM: stop as Ctrl-C does."""
+
+
+class _BadUsage(ValueError):
+    """argparse's complaint."""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise _BadUsage(f"{message}; see {self.prog} --help")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status.
+
+    argv: the words after `labkit`; None means those of this process.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        with _warnings_in_one_line(), _stopped_by_sigterm():
+            status = _run(words)
+            sys.stdout.flush()  # a broken pipe must show here and not at the interpreter's exit
+            return status
+    except BrokenPipeError:
+        _silence(sys.stdout, sys.stderr)
+        return BROKEN_PIPE
+    except OSError as error:
+        _silence(sys.stdout)
+        return _complain(error, FAILED)
+
+
+def _run(words: list[str]) -> int:
+    from_here = _parser()
+    try:
+        arguments = from_here.parse_args(words)
+    except _BadUsage as error:
+        return _complain(error, BAD_INPUT)
+    except SystemExit as done:  # after --help and --version
+        return int(done.code or 0)
+    try:
+        from labkit.data import DataError
+        from labkit.store import StoreError
+    except KeyboardInterrupt:
+        return _complain("stopped", INTERRUPTED)
+    try:
+        return arguments.command(arguments)
+    except (StoreError, DataError) as error:
+        return _complain(error, FAILED)
+    except ValueError as error:
+        return _complain(error, BAD_INPUT)
+    except KeyboardInterrupt as stop:
+        _complain(_how_to_continue(arguments, words), FAILED)
+        return TERMINATED if isinstance(stop, _Terminated) else INTERRUPTED
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "memory" not in str(error):
+            raise
+        return _complain(f"not enough memory; `labkit plan` predicts it ({error})", FAILED)
+
+
+def _parser() -> _Parser:
+    parser = _Parser(
+        prog="labkit",
+        description="The Lottery Ticket Lab: three papers on pruning, reproduced live.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"labkit {_version('labkit')}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, run: Callable[[argparse.Namespace], int], text: str) -> _Parser:
+        added = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
+        added.set_defaults(command=run, name=name)
+        added.add_argument(
+            "--store",
+            metavar="DIR",
+            help="folder of results (default: $LABKIT_STORE, or the user's cache folder)",
+        )
+        return added
+
+    sub = command("reproduce", _reproduce, "Reproduce a paper's results, and write a report.")
+    sub.add_argument("paper", nargs="?", default="all", help="lottery, ..., or all (the default)")
+    _add_size(sub)
+    sub.add_argument("--seeds", type=int, metavar="N", help="train seeds 0 to N-1")
+    _add_device(sub)
+    sub.add_argument(
+        "--report",
+        type=Path,
+        default=Path("labkit-report.html"),
+        metavar="FILE",
+        help="HTML report to write (default: %(default)s)",
+    )
+    sub = command("run", _train, "Run an experiment: a preset, with settings of your own.")
+    _add_experiment(sub)
+    _add_device(sub)
+    sub = command("claims", _claims, "What the papers say, what was measured, and the verdict.")
+    _add_size(sub, "your own results to show beside the shipped reference")
+    sub.add_argument("--json", action="store_true", help="as JSON, with the numbers")
+    sub = command("plan", _plan, "Predict minutes and memory of a run, by a short calibration.")
+    _add_experiment(sub)
+    _add_device(sub)
+    sub = command("export", _export, "Write the finished results of a preset to a zip file.")
+    _add_experiment(sub)
+    sub.add_argument("file", type=Path, metavar="FILE.zip")
+    command("doctor", _doctor, "Check versions, device, data and store.")
+    return parser
+
+
+def _add_size(parser: argparse.ArgumentParser, text: str = "size of the experiment") -> None:
+    parser.add_argument(
+        "--size", choices=SIZES, default="quick", help=f"{text} (default: %(default)s)"
+    )
+
+
+def _add_device(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--device",
+        choices=("auto", "cpu", "cuda"),
+        default="auto",
+        help="auto (the default) is a GPU when there is one",
+    )
+
+
+def _add_experiment(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("preset", metavar="PRESET", help="lottery, ...")
+    _add_size(parser)
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="FIELD=VALUE",
+        help="change a field, such as pruning.rate=0.3 or seeds=0,1; may be repeated",
+    )
+
+
+# The commands. Each returns an exit status.
+
+
+def _reproduce(arguments: argparse.Namespace) -> int:
+    from labkit.claims import table, to_text
+    from labkit.report import write_report
+
+    names, experiments = _papers(arguments.paper), []
+    for name in names:
+        experiments.append(_seeded(_preset(name, arguments.size), arguments.seeds))
+    reports = _report_paths(arguments.report, names)
+    # A reproduction trains: results that came with the lab are shown beside it, never as it.
+    store, device = _store(arguments, shipped=False, writing=True), _device(arguments)
+    for name, experiment, path in zip(names, experiments, reports, strict=True):
+        run = _follow(f"{name} ({arguments.size})", experiment, store, device)
+        reference = _reference(name)
+        rows = table(_tickets(reference), run.tickets, name)
+        print(to_text(rows))
+        written = write_report(path, experiment, run, reference, rows)
+        print(f"\nReport: {Path(written).resolve()}")
+    return DONE
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    experiment = _experiment(arguments)
+    store, device = _store(arguments, writing=True), _device(arguments)
+    results = _follow(f"{arguments.preset} ({arguments.size})", experiment, store, device)
+    print(_summary(results.tickets))
+    print(f"\nMeans over seeds and draws. Results are in {store.folder}")
+    return DONE
+
+
+def _claims(arguments: argparse.Namespace) -> int:
+    import pandas as pd
+
+    from labkit.claims import table, to_text
+    from labkit.presets import NAMES
+    from labkit.running import tables
+
+    own = _store(arguments, shipped=False)
+    rows = pd.concat(
+        [
+            table(
+                _tickets(_reference(name)),
+                _tickets(tables(_preset(name, arguments.size), own)),
+                name,
+            )
+            for name in NAMES
+        ],
+        ignore_index=True,
+    )
+    if arguments.json:
+        print(json.dumps(json.loads(rows.to_json(orient="records")), indent=2))
+    else:
+        print(to_text(rows))
+    return DONE
+
+
+def _plan(arguments: argparse.Namespace) -> int:
+    from labkit.planning import plan
+    from labkit.progress import duration
+
+    experiment = _experiment(arguments)
+    store, device = _store(arguments), _device(arguments)
+    what = plan(experiment, store, device)
+    print(f"{arguments.preset} ({arguments.size}): {what.trials} networks, {what.stored} of them "
+          f"stored in {store.folder} or shipped")  # fmt: skip
+    if what.stored == what.trials:
+        print("nothing to train: 0 minutes")
+        return DONE
+    print(f"to train: {what.trials - what.stored} networks, {what.iterations:,} iterations in all")
+    print(f"this machine: {_device_in_words(device)}; {what.milliseconds:.2f} ms per network and "
+          f"iteration, {what.side_by_side} side by side")  # fmt: skip
+    memory = f"{what.megabytes:,.0f} MB of memory"
+    if what.gpu_megabytes:
+        memory += f" and {what.gpu_megabytes:,.0f} MB on the GPU"
+    print(f"predicted: {what.seconds / 60:.1f} minutes ({duration(what.seconds)}), {memory}")
+    return DONE
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    from labkit.store import StoreError, ship
+
+    experiment, store = _experiment(arguments), _store(arguments)
+    trials = [t for number in range(experiment.rounds + 1) for t in experiment.trials(number)]
+    found = {trial.key: store.get(trial.key) for trial in trials}
+    results = {key: result for key, result in found.items() if result is not None}
+    of_all = f"{len(results)} of {len(trials)} results of {arguments.preset} ({arguments.size})"
+    if not results:
+        return _complain(f"{of_all} are in {store.folder}; nothing was written", FAILED)
+    path = arguments.file.expanduser()
+    temporary = path.with_name(path.name + ".part")
+    try:
+        ship(results, temporary)
+        temporary.replace(path)
+    except OSError as error:
+        raise StoreError(f"cannot write {path} ({error})") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    print(f"{of_all} are in {path} ({path.stat().st_size / 1e6:.2f} MB)")
+    return DONE
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    wrong = 0
+    for check in (_check_versions, _check_device, _check_data, _check_shipped, _check_store):
+        for state, text in check(arguments):
+            wrong += state == "WRONG"
+            print(f"{state:<5}  {text}", flush=True)
+    print(f"{wrong} problem{'' if wrong == 1 else 's'} found" if wrong else "all is well")
+    return FAILED if wrong else DONE
+
+
+# What the doctor looks at. Each yields a state, "ok", "note" or "WRONG", and a sentence.
+
+_Findings = Iterator[tuple[str, str]]
+
+
+def _check_versions(_: argparse.Namespace) -> _Findings:
+    yield "ok", f"labkit {_version('labkit')} in {Path(__file__).parent}"
+    yield "ok", f"python {platform.python_version()} on {platform.platform()}"
+    for name in ("torch", "numpy", "pandas", "matplotlib", "seaborn", "ipywidgets", "jupyterlab"):
+        version = _version(name)
+        yield "WRONG" if version == "not installed" else "ok", f"{name} {version}"
+    try:
+        importlib.import_module("torchvision")
+        yield "ok", f"torchvision {_version('torchvision')}"
+    except Exception as error:  # one built for another torch raises RuntimeError, or worse
+        yield (
+            "note",
+            f"torchvision {_version('torchvision')} cannot be imported "
+            f"({type(error).__name__}: {error}); without it only the bundled data sets can be used",
+        )
+
+
+def _check_device(_: argparse.Namespace) -> _Findings:
+    yield "ok", f"device: {_device_in_words(_device(argparse.Namespace(device='auto')))}"
+
+
+def _check_data(_: argparse.Namespace) -> _Findings:
+    from labkit.data import data_folder
+
+    folder, bad, count = data_folder(), 0, 0
+    try:
+        listed = [line.split() for line in (folder / "SHA256SUMS").read_text().splitlines()]
+        for expected, name in listed:
+            count += 1
+            content = (folder / name).read_bytes() if (folder / name).is_file() else None
+            if content is None or hashlib.sha256(content).hexdigest() != expected:
+                bad += 1
+                yield "WRONG", f"data: {folder / name} is {'damaged' if content else 'missing'}"
+    except (OSError, ValueError) as error:
+        yield "WRONG", f"data: cannot read {folder / 'SHA256SUMS'} ({error})"
+        return
+    if not bad:
+        yield "ok", f"data: {count} bundled files in {folder} have their digests"
+
+
+def _check_shipped(_: argparse.Namespace) -> _Findings:
+    from labkit.data import data_folder
+
+    folder = data_folder() / "results"
+    files = sorted(folder.glob("*.zip"))
+    for path in files:
+        try:
+            with zipfile.ZipFile(path) as archive:
+                damaged = archive.testzip()
+                names = archive.namelist()
+        except (OSError, zipfile.BadZipFile) as error:
+            yield "WRONG", f"shipped results: {path} is damaged ({error})"
+            continue
+        if damaged:
+            yield "WRONG", f"shipped results: {damaged} in {path} is damaged"
+        else:
+            yield "ok", f"shipped results: {len(names)} in {path.name}"
+    if not files:
+        yield "note", f"shipped results: none in {folder}"
+
+
+def _check_store(arguments: argparse.Namespace) -> _Findings:
+    from labkit.store import Store, StoreError
+
+    try:
+        store = Store(arguments.store)
+        _check_writable(store)
+        results, tensors = (len(list(store.folder.glob(f"*.{kind}"))) for kind in ("json", "pt"))
+        yield (
+            "ok",
+            f"store: {results} results and {tensors} states of networks in {store.folder}, "
+            "which can be written to",
+        )
+        for path in store.damaged():
+            yield "WRONG", f"store: {path} is damaged; the next run that needs it makes it anew"
+    except (StoreError, OSError) as error:
+        yield "WRONG", f"store: {error}"
+
+
+# From words to values.
+
+
+def _preset(name: str, size: str) -> "Experiment":
+    from labkit.presets import preset
+
+    return preset(name, size)
+
+
+def _experiment(arguments: argparse.Namespace) -> "Experiment":
+    from labkit.settings import with_settings
+
+    return with_settings(_preset(arguments.preset, arguments.size), arguments.set)
+
+
+def _papers(word: str) -> list[str]:
+    """Names of the presets of a paper, or of all papers."""
+    from labkit.checking import choice
+    from labkit.presets import PAPERS
+
+    choice("paper", word, (*PAPERS, "all"))
+    chosen = PAPERS if word == "all" else (word,)
+    return list(dict.fromkeys(name for paper in chosen for name in PAPERS[paper]))
+
+
+def _seeded(experiment: "Experiment", seeds: int | None) -> "Experiment":
+    from labkit.checking import whole
+
+    if seeds is None:
+        return experiment
+    whole("--seeds", seeds, 1, 1000)
+    return replace(experiment, seeds=tuple(range(seeds)))
+
+
+def _store(
+    arguments: argparse.Namespace, *, shipped: bool = True, writing: bool = False
+) -> "Store":
+    from labkit.store import Store
+
+    store = Store(arguments.store, shipped=shipped)
+    if writing:  # now, and not when the first network is finished
+        _check_writable(store)
+    return store
+
+
+def _check_writable(store: "Store") -> None:
+    from labkit.store import StoreError
+
+    try:
+        store.folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=store.folder).close()
+    except OSError as error:
+        raise StoreError(
+            f"cannot write to the store {store.folder} ({error}); choose another folder with "
+            "LABKIT_STORE or --store"
+        ) from error
+
+
+def _report_paths(path: Path, names: list[str]) -> list[Path]:
+    """A path per preset, checked before hours are spent on what goes there."""
+    path = path.expanduser()
+    if path.is_dir():
+        raise ValueError(f"--report must be a file, not the folder {path}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=path.parent).close()
+    except OSError as error:
+        raise ValueError(
+            f"--report must be a file that can be written, not {path} ({error})"
+        ) from error
+    if len(names) == 1:
+        return [path]
+    return [path.with_name(f"{path.stem}-{name}{path.suffix}") for name in names]
+
+
+def _device(arguments: argparse.Namespace) -> str:
+    """The device's name for torch; sets the number of threads as well."""
+    import torch
+
+    from labkit.planning import available_cores
+
+    # Never more than torch chose, which knows of OMP_NUM_THREADS and of hyper-threads.
+    torch.set_num_threads(min(torch.get_num_threads(), available_cores()))
+    if arguments.device == "cpu" or (arguments.device == "auto" and not torch.cuda.is_available()):
+        return "cpu"
+    if not torch.cuda.is_available():
+        raise ValueError("--device must be auto or cpu, not cuda: torch finds no CUDA device here")
+    return "cuda"
+
+
+def _device_in_words(device: str) -> str:
+    import torch
+
+    threads = torch.get_num_threads()
+    if device == "cpu":
+        return f"CPU {platform.machine()}, {threads} thread{'' if threads == 1 else 's'}"
+    return torch.cuda.get_device_name()
+
+
+# Running and showing.
+
+
+def _follow(title: str, experiment: "Experiment", store: "Store", device: str) -> "Tables":
+    from labkit.progress import follow
+    from labkit.running import missing, run, tables
+
+    todo = len(missing(experiment, store))
+    trials = sum(len(experiment.trials(number)) for number in range(experiment.rounds + 1))
+    _complain(
+        f"{title}: {trials} networks, {trials - todo} done before, {todo} to train on "
+        f"{_device_in_words(device)}; results go to {store.folder}",
+        DONE,
+    )
+    follow(run(experiment, store, device))
+    return tables(experiment, store)
+
+
+def _reference(name: str) -> "Tables | None":
+    """The shipped results of a preset at reference size, or None."""
+    from labkit.data import data_folder
+    from labkit.running import tables
+    from labkit.store import Store
+
+    # A store that has nothing of its own: only what was shipped.
+    reference = tables(_preset(name, "reference"), Store(data_folder() / "results"))
+    return None if reference.tickets.empty else reference
+
+
+def _tickets(results: "Tables | None") -> "pd.DataFrame | None":
+    return None if results is None or results.tickets.empty else results.tickets
+
+
+def _summary(tickets: "pd.DataFrame") -> str:
+    """Means by round and treatment, as plain text."""
+    groups = tickets.groupby(["round", "treatment"], sort=False)
+    rows = groups.agg(
+        density=("density", "mean"),
+        accuracy=("test_accuracy", "mean"),
+        final=("final_test_accuracy", "mean"),
+        early_stop=("early_stop", "mean"),
+        networks=("seed", "size"),
+    ).reset_index()
+    for column in ("density", "accuracy", "final"):
+        rows[column] = rows[column].map(lambda share: f"{100 * share:.2f}%")
+    rows["early_stop"] = rows["early_stop"].map(lambda iteration: f"{iteration:.0f}")
+    names = {
+        "accuracy": "test accuracy",
+        "final": "after the last iteration",
+        "early_stop": "early-stop iteration",
+    }
+    return rows.rename(columns=names).to_string(index=False)
+
+
+# Messages, signals, pipes.
+
+
+def _complain(message: object, status: int) -> int:
+    print(f"labkit: {message}", file=sys.stderr, flush=True)
+    return status
+
+
+def _how_to_continue(arguments: argparse.Namespace, words: list[str]) -> str:
+    if arguments.name not in ("reproduce", "run"):
+        return "stopped"
+    again = shlex.join(["labkit", *words])
+    return f"stopped; networks that were finished are kept. To go on from there, run again: {again}"
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "0.1.0 (from source)" if package == "labkit" else "not installed"
+
+
+@contextmanager
+def _warnings_in_one_line() -> Iterator[None]:
+    def show(message: Warning | str, *_: Any) -> None:
+        # Of its own line, also when a progress bar stands on this one.
+        start = "\n" if sys.stderr.isatty() else ""
+        print(f"{start}labkit: warning: {message}", file=sys.stderr, flush=True)
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("default", category=UserWarning)
+        warnings.showwarning = show
+        yield
+
+
+@contextmanager
+def _stopped_by_sigterm() -> Iterator[None]:
+    def stop(*_: Any) -> NoReturn:
+        raise _Terminated
+
+    if threading.current_thread() is not threading.main_thread():  # signals belong to that one
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _silence(*streams: Any) -> None:
+    """Let a stream whose other end is gone flush into nothing when the interpreter exits."""
+    for stream in streams:
+        try:
+            target = stream.fileno()
+        except (OSError, ValueError):  # not a real file
+            continue
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, target)
+        os.close(nowhere)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,190 @@
+"""What a run will cost on this machine: minutes and memory, predicted from two seconds of training.
+
+The calibration trains a population like those of the run with the engine's own `train`, and
+evaluates it, so whatever makes this machine fast or slow is in the number.
+"""
+
+import math
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+
+import torch
+
+from labkit.data import Data, Split
+from labkit.experiment import Experiment, Trial
+from labkit.networks import Population, build
+from labkit.pruning import full_masks
+from labkit.running import _chunks, missing, work
+from labkit.store import Store
+from labkit.training import evaluate_on, train
+
+WARM_UP = 3  # iterations that are not timed: the first ones allocate
+IMPROVING = 0.5  # share of evaluations that lower the validation loss, so cost a test set as well
+BASE = 350.0  # megabytes of Python and torch, where the system does not say
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A prediction. trials, stored: networks of the experiment, and those that are done already.
+
+    iterations: of one network each, still to be trained. side_by_side: networks that train
+    together. milliseconds: per network and iteration, without evaluations. seconds: of the run,
+    evaluations included. megabytes: peak of the process; gpu_megabytes: on the GPU, 0 without.
+    """
+
+    trials: int
+    stored: int
+    iterations: int = 0
+    side_by_side: int = 0
+    milliseconds: float = 0.0
+    seconds: float = 0.0
+    megabytes: float = 0.0
+    gpu_megabytes: float = 0.0
+
+
+def plan(experiment: Experiment, store: Store, device: str = "cpu", seconds: float = 2.0) -> Plan:
+    """Predict what `labkit.run` has left to do, from about `seconds` of training.
+
+    Nothing is trained where everything is stored. Raises what loading the data raises.
+    """
+    todo = missing(experiment, store)
+    trials = sum(len(experiment.trials(number)) for number in range(experiment.rounds + 1))
+    if not todo:
+        return Plan(trials, trials)
+    usual = Counter(
+        len(chunk)
+        for _, same_round in groupby(todo, lambda trial: trial.round)
+        for chunk in _chunks(list(same_round), device)
+    ).most_common(1)[0][0]
+    data = experiment.task.data().to(device)
+    network = build(experiment.task.network, data.image_shape, len(data.classes), usual)
+    network.initialise([torch.Generator().manual_seed(i) for i in range(usual)]).to(device)
+    iteration = _iteration_seconds(network, experiment, data, seconds) / usual
+    example = _evaluation_seconds(network, experiment, data.validation) / usual
+    iterations = sum(work(trial) for trial in todo)
+    examples = sum(_evaluated_examples(trial, data) for trial in todo)
+    parameters = sum(p.numel() for p in network.parameters())
+    on_gpu = torch.cuda.max_memory_allocated() / 1e6 if device.startswith("cuda") else 0.0
+    return Plan(
+        trials=trials,
+        stored=trials - len(todo),
+        iterations=iterations,
+        side_by_side=usual,
+        milliseconds=1000 * iteration,
+        seconds=iterations * iteration + examples * example,
+        megabytes=_peak_megabytes(data, parameters) + _kept_megabytes(parameters),
+        gpu_megabytes=on_gpu,
+    )
+
+
+def available_cores() -> int:
+    """Processor cores that this process may use: by its affinity and its container's quota."""
+    if hasattr(os, "sched_getaffinity"):
+        cores = len(os.sched_getaffinity(0))
+    else:
+        cores = os.cpu_count() or 1
+    return max(1, min([cores, *(math.ceil(quota) for quota in _quotas())]))
+
+
+def _quotas(
+    groups: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")
+) -> Iterator[float]:
+    """Cores granted by each control group that holds this process, versions 1 and 2."""
+    try:
+        lines = groups.read_text().splitlines()
+    except OSError:  # not Linux
+        return
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        top = root / controllers if controllers else root
+        # Inside a container the path may be the host's, and only the top is there.
+        inner = top / path.lstrip("/")
+        for folder in (inner, *inner.parents):
+            if folder.is_relative_to(top):
+                yield from _quota(folder)
+
+
+def _quota(folder: Path) -> Iterator[float]:
+    try:
+        if (folder / "cpu.max").exists():
+            quota, period = (folder / "cpu.max").read_text().split()
+        else:
+            quota = (folder / "cpu.cfs_quota_us").read_text()
+            period = (folder / "cpu.cfs_period_us").read_text()
+        if quota != "max" and int(quota) > 0:  # -1 is none, in version 1
+            yield int(quota) / int(period)
+    except (OSError, ValueError):
+        return
+
+
+def _iteration_seconds(
+    network: Population, experiment: Experiment, data: Data, seconds: float
+) -> float:
+    recipe = experiment.task.recipe
+    warm_up = min(WARM_UP, recipe.iterations - 1)
+    began = math.inf
+    done = 0
+    masks = full_masks(network)
+    for step in train(network, recipe, data, list(range(network.replicas)), masks=masks):
+        if step.iteration == warm_up:
+            _finish_queue(data)
+            began = time.perf_counter()
+        done = step.iteration - warm_up
+        if done > 0 and time.perf_counter() > began + seconds:
+            break
+    _finish_queue(data)
+    return (time.perf_counter() - began) / done
+
+
+def _evaluation_seconds(network: Population, experiment: Experiment, split: Split) -> float:
+    """Seconds per example, for the whole population."""
+    some = Split(split.images[:2_000], split.labels[:2_000])
+    data, precision = (
+        experiment.task.data().to(some.labels.device),
+        experiment.task.recipe.precision,
+    )
+    evaluate_on(network, data, Split(some.images[:100], some.labels[:100]), precision)
+    began = time.perf_counter()
+    evaluate_on(network, data, some, precision)
+    return (time.perf_counter() - began) / len(some)
+
+
+def _evaluated_examples(trial: Trial, data: Data) -> float:
+    """Examples that a trial is evaluated on, as `labkit.running` does it."""
+    evaluations = 1 + math.ceil(work(trial) / trial.experiment.evaluate_every)
+    each = len(data.validation) + IMPROVING * len(data.test)
+    return evaluations * each + len(data.train)
+
+
+def _finish_queue(data: Data) -> None:
+    if data.train.labels.is_cuda:
+        torch.cuda.synchronize()
+
+
+def _peak_megabytes(data: Data, parameters: int) -> float:
+    """Highest resident memory of this process, the calibration included."""
+    try:
+        status = Path("/proc/self/status").read_text()
+        return int(status.split("VmHWM:")[1].split()[0]) * 1024 / 1e6
+    except (OSError, IndexError):
+        pass
+    if sys.platform == "darwin":
+        import resource
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    splits = (data.train, data.validation, data.test)
+    images = sum(split.images.numel() for split in splits)
+    return BASE + 2 * images / 1e6 + 5 * 4 * parameters / 1e6
+
+
+def _kept_megabytes(parameters: int) -> float:
+    """What a run keeps and a calibration does not: rewound, final and parent weights, and masks."""
+    return (3 * 4 + 3) * parameters / 1e6
