@@ -71,9 +71,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(words: list[str]) -> int:
-    from_here = _parser()
     try:
-        arguments = from_here.parse_args(words)
+        arguments = _parser().parse_args(words)
     except _BadUsage as error:
         return _complain(error, BAD_INPUT)
     except SystemExit as done:  # after --help and --version
@@ -90,8 +89,8 @@ def _run(words: list[str]) -> int:
     except ValueError as error:
         return _complain(error, BAD_INPUT)
     except KeyboardInterrupt as stop:
-        _complain(_how_to_continue(arguments, words), FAILED)
-        return TERMINATED if isinstance(stop, _Terminated) else INTERRUPTED
+        status = TERMINATED if isinstance(stop, _Terminated) else INTERRUPTED
+        return _complain(_how_to_continue(arguments, words), status)
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and "memory" not in str(error):
             raise
@@ -477,10 +476,9 @@ def _follow(title: str, experiment: "Experiment", store: "Store", device: str) -
 
     todo = len(missing(experiment, store))
     trials = sum(len(experiment.trials(number)) for number in range(experiment.rounds + 1))
-    _complain(
+    _say(
         f"{title}: {trials} networks, {trials - todo} done before, {todo} to train on "
-        f"{_device_in_words(device)}; results go to {store.folder}",
-        DONE,
+        f"{_device_in_words(device)}; results go to {store.folder}"
     )
     follow(run(experiment, store, device))
     return tables(experiment, store)
@@ -525,8 +523,12 @@ def _summary(tickets: "pd.DataFrame") -> str:
 # Messages, signals, pipes.
 
 
-def _complain(message: object, status: int) -> int:
+def _say(message: object) -> None:
     print(f"labkit: {message}", file=sys.stderr, flush=True)
+
+
+def _complain(message: object, status: int) -> int:
+    _say(message)
     return status
 
 
@@ -546,7 +548,7 @@ def _version(package: str) -> str:
 
 @contextmanager
 def _warnings_in_one_line() -> Iterator[None]:
-    def show(message: Warning | str, *_: Any) -> None:
+    def show(message: Warning | str, *_: Any, **__: Any) -> None:
         # Of its own line, also when a progress bar stands on this one.
         start = "\n" if sys.stderr.isatty() else ""
         print(f"{start}labkit: warning: {message}", file=sys.stderr, flush=True)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from labkit.data import Data, Split
+from labkit.data import Data
 from labkit.experiment import Experiment, Trial
 from labkit.networks import Population, build
 from labkit.pruning import full_masks
@@ -66,7 +66,7 @@ def plan(experiment: Experiment, store: Store, device: str = "cpu", seconds: flo
     network = build(experiment.task.network, data.image_shape, len(data.classes), usual)
     network.initialise([torch.Generator().manual_seed(i) for i in range(usual)]).to(device)
     iteration = _iteration_seconds(network, experiment, data, seconds) / usual
-    example = _evaluation_seconds(network, experiment, data.validation) / usual
+    example = _evaluation_seconds(network, data, experiment.task.recipe.precision) / usual
     iterations = sum(work(trial) for trial in todo)
     examples = sum(_evaluated_examples(trial, data) for trial in todo)
     parameters = sum(p.numel() for p in network.parameters())
@@ -144,14 +144,10 @@ def _iteration_seconds(
     return (time.perf_counter() - began) / done
 
 
-def _evaluation_seconds(network: Population, experiment: Experiment, split: Split) -> float:
+def _evaluation_seconds(network: Population, data: Data, precision: str) -> float:
     """Seconds per example, for the whole population."""
-    some = Split(split.images[:2_000], split.labels[:2_000])
-    data, precision = (
-        experiment.task.data().to(some.labels.device),
-        experiment.task.recipe.precision,
-    )
-    evaluate_on(network, data, Split(some.images[:100], some.labels[:100]), precision)
+    few, some = data.validation[:100], data.validation[:2_000]
+    evaluate_on(network, data, few, precision)
     began = time.perf_counter()
     evaluate_on(network, data, some, precision)
     return (time.perf_counter() - began) / len(some)

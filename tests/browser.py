@@ -14,15 +14,17 @@ from pathlib import Path
 
 from playwright.sync_api import BrowserContext, Locator, Page, sync_playwright
 
-from tests.notebooks import ROOT, kernel_environment
+from tests.notebooks import ROOT, SECONDS, kernel_environment
 
 SCREENSHOTS = Path(os.environ.get("LABKIT_SCREENSHOTS", ROOT / "tests" / "screenshots"))
 
 _TOKEN = "test"
-# A traceback is shown as stderr is; an error without one has a type of its own.
+# A traceback is shown as stderr is; an error without one has a type of its own. In labkit's own
+# widgets an error is an alert.
 _ERRORS = """
 () => [
     ...document.querySelectorAll('[data-mime-type="application/vnd.jupyter.error"]'),
+    ...document.querySelectorAll('.jp-OutputArea [role="alert"]'),
     ...[...document.querySelectorAll('[data-mime-type="application/vnd.jupyter.stderr"]')]
         .filter(e => /Traceback|Exception in thread|Error|Warning/.test(e.textContent)),
 ].map(e => e.textContent)
@@ -122,20 +124,21 @@ def open_notebook(page: Page, address: str, name: str) -> None:
     page.get_by_text("| Idle").first.wait_for(timeout=60_000)
 
 
-def run_all(page: Page, seconds: float = 240) -> None:
+def run_all(page: Page, seconds: float = SECONDS) -> None:
     """Choose Run, Run All Cells, and wait until the last code cell has run, or one has failed."""
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
     deadline = time.monotonic() + seconds
     while not (errors(page) or page.evaluate(_FINISHED)):
         if time.monotonic() > deadline:
-            raise AssertionError(f"the notebook did not finish within {seconds} s")
+            prompts = page.locator(".jp-CodeCell .jp-InputPrompt").all_text_contents()
+            raise AssertionError(f"not finished within {seconds} s: {prompts}")
         page.wait_for_timeout(200)
     page.get_by_text("| Idle").first.wait_for(timeout=60_000)
 
 
 def errors(page: Page) -> list[str]:
-    """The text of every error or complaint on stderr on the page, in and outside widgets."""
+    """The text of every error and complaint on stderr on the page, in and outside widgets."""
     return page.evaluate(_ERRORS)
 
 

@@ -1,0 +1,537 @@
+"""The command line: what it prints where, what it leaves behind, and its exit status."""
+
+import errno
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from labkit import cli, planning, presets, running
+from labkit import experiment as experiment_module
+from labkit.cli import main
+from labkit.data import Data, Split
+from labkit.experiment import Experiment, Task, Treatment
+from labkit.pruning import Pruning
+from labkit.running import run
+from labkit.settings import with_settings
+from labkit.store import Store
+from labkit.training import Recipe
+
+TINY = Experiment(
+    task=Task(network="lenet-8-6", recipe=Recipe(iterations=10, batch_size=10)),
+    pruning=Pruning(rate=0.79),
+    rounds=1,
+    treatments=("reinitialise",),
+    seeds=(0, 1),
+    evaluate_every=5,
+)
+
+
+@pytest.fixture(autouse=True)
+def own_folders(tmp_path, monkeypatch):
+    """A store, a working folder and (empty) data of the test's own."""
+    monkeypatch.setenv("LABKIT_STORE", str(tmp_path / "store"))
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    """The preset "lottery" is a matter of milliseconds."""
+
+    def split(size: int) -> Split:
+        g = torch.Generator().manual_seed(size)
+        images = torch.randint(0, 256, (size, 1, 8, 8), generator=g).to(torch.uint8)
+        return Split(images, torch.randint(0, 3, (size,), generator=g))
+
+    zero, one = torch.zeros(1, 1, 1), torch.ones(1, 1, 1)
+    data = Data("tiny", split(60), split(30), split(40), ("a", "b", "c"), zero, one)
+    monkeypatch.setattr(experiment_module, "load", lambda *_, **__: data)
+    longer = replace(TINY, task=replace(TINY.task, recipe=Recipe(iterations=20, batch_size=10)))
+    monkeypatch.setitem(presets.PRESETS, "lottery", {"quick": TINY, "reference": longer})
+    calibration = planning.plan
+    monkeypatch.setattr(planning, "plan", lambda *given: calibration(*given, seconds=0.01))
+
+
+@pytest.fixture
+def command(capsys):
+    """Runs one command; gives its status, standard output and standard error."""
+
+    def call(*words: str) -> tuple[int, str, str]:
+        capsys.readouterr()
+        status = main(list(words))
+        out, err = capsys.readouterr()
+        for text in (out, err):
+            assert "Traceback" not in text
+            assert "\r" not in text and "\x1b" not in text
+        return status, out, err
+
+    return call
+
+
+def stored(tmp_path: Path, kind: str = "json") -> list[Path]:
+    return sorted((tmp_path / "store").glob(f"*.{kind}"))
+
+
+# Settings
+
+
+def test_settings_are_read_as_the_types_of_their_fields():
+    changed = with_settings(
+        Experiment(),
+        [
+            "pruning.rate=0.3",
+            "rewind = 100",
+            "task.recipe.iterations=500",
+            "treatments=reinitialise,shuffled-mask",
+            "seeds=0,1",
+            "pruning.output_rate=none",
+            "treated_rounds=(1, 2)",
+            "task.recipe.milestones=0.5,0.75",
+            "task.examples=1000",
+            "task.dataset=kmnist",
+        ],
+    )
+    assert changed == Experiment(
+        task=Task(
+            dataset="kmnist",
+            examples=1000,
+            recipe=Recipe(iterations=500, milestones=(0.5, 0.75)),
+        ),
+        pruning=Pruning(rate=0.3),
+        rewind=100,
+        treatments=("reinitialise", "shuffled-mask"),
+        treated_rounds=(1, 2),
+        seeds=(0, 1),
+    )
+    assert isinstance(changed.treatments[0], Treatment)
+
+
+def test_settings_take_effect_together():
+    # One after the other, the first of these would be out of range at 5,000 iterations.
+    assert (
+        with_settings(Experiment(), ["rewind=9000", "task.recipe.iterations=10000"]).rewind == 9000
+    )
+    assert with_settings(Experiment(), ["rounds=3", "rounds=4"]).rounds == 4
+    assert with_settings(Experiment(treatments=("reinitialise",)), ["treatments="]).treatments == ()
+    assert with_settings(Experiment(), []) == Experiment()
+
+
+def test_a_setting_gives_the_same_key_as_the_value_in_python():
+    written = with_settings(Experiment(), ["pruning.rate=0.5", "task.recipe.momentum=0"])
+    assert [t.key for t in written.trials(1)] == [
+        t.key for t in Experiment(pruning=Pruning(rate=0.5)).trials(1)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("pruning.speed=1", "pruning.rate"),
+        ("rate=0.3", "pruning.rate"),
+        ("task=mnist", "task.dataset"),
+        ("__class__=int", "pruning.rate"),
+        ("pruning.rate", "FIELD=VALUE"),
+        ("pruning.rate=2", r"pruning.rate must be a number in \(0, 1\), not 2.0"),
+        ("pruning.rate=nan", "pruning.rate must be a number"),
+        ("pruning.rate=", "pruning.rate must be a number"),
+        ("rounds=many", "rounds must be a whole number from 0 to 100, not 'many'"),
+        ("rounds=2.5", "rounds must be a whole number"),
+        ("rounds=-1", "rounds must be a whole number"),
+        ("rewind=none", "rewind must be a whole number"),
+        ("rewind=1000000", "rewind must be a whole number"),
+        ("seeds=0,0", "seeds must be one or more different numbers"),
+        ("seeds=", "seeds must be one or more different numbers"),
+        ("seeds=0,x", "seeds must be a whole number"),
+        ("treatments=prayer", "treatments must be one of .*fine-tune"),
+        ("treatments=reinitialise,reinitialise", "treatments must have different names"),
+        ("task.recipe.optimizer=lion", "recipe.optimizer must be one of adam, sgd"),
+        ("task.recipe.milestones=0.5,late", "recipe.milestones must be a number"),
+        ("task.recipe.learning_rate=inf", "recipe.learning_rate must be a finite number"),
+        ("task.dataset=imagenet", "must be one of mnist"),
+        ("task.network=transformer", "transformer"),
+    ],
+)
+def test_bad_settings_are_refused_in_a_line(command, tmp_path, setting, message):
+    status, out, err = command("run", "lottery", "--set", setting)
+    assert (status, out) == (2, "")
+    assert err.startswith("labkit: ") and err.count("\n") == 1
+    assert re.search(message, err)
+    assert not (tmp_path / "store").exists()
+
+
+# Bad input elsewhere
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ((), "COMMAND"),
+        (("dance",), "dance"),
+        (("run",), "PRESET"),
+        (
+            ("run", "bridge"),
+            "preset must be one of lottery, .*'bridge'|preset must be one of lottery",
+        ),
+        (("run", "lottery", "--size", "huge"), "quick.*reference"),
+        (("run", "lottery", "--device", "abacus"), "cpu"),
+        (("run", "lottery", "--sett", "rounds=1"), "--sett"),
+        (("run", "lottery", "--set"), "--set"),
+        (("plan", "bridge"), "preset must be one of"),
+        (("export", "bridge", "x.zip"), "preset must be one of"),
+        (("export", "lottery"), "FILE.zip"),
+        (("reproduce", "bridge"), "paper must be one of lottery"),
+        (("reproduce", "--seeds", "none"), "--seeds"),
+        (("reproduce", "--seeds", "0"), "--seeds must be a whole number from 1"),
+        (("reproduce", "--seeds", "1000000000"), "--seeds must be a whole number"),
+        (("reproduce", "--report", "."), "--report must be a file"),
+        (("reproduce", "--report", "/dev/null/report.html"), "--report must be a file"),
+    ],
+)
+def test_bad_words_are_refused_in_a_line(command, tiny, words, message):
+    status, out, err = command(*words)
+    assert (status, out) == (2, "")
+    assert err.startswith("labkit: ") and err.count("\n") == 1
+    assert re.search(message, err)
+
+
+def test_a_gpu_that_is_not_there_is_refused(command, tiny, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    status, _, err = command("run", "lottery", "--device", "cuda")
+    assert status == 2 and "no CUDA device" in err
+
+
+@pytest.mark.parametrize("name", ["run", "reproduce"])
+def test_a_store_that_cannot_be_written_is_noticed_before_training(
+    command, tiny, monkeypatch, name
+):
+    monkeypatch.setattr(running, "train", None)
+    status, _, err = command(name, "lottery", "--store", "/dev/null/store")
+    assert status == 1
+    assert "cannot write to the store /dev/null/store" in err and "--store" in err
+
+
+def test_a_disk_that_fills_up_loses_nothing_finished(command, tiny, tmp_path, monkeypatch):
+    put = Store.put
+
+    def full(self, key, result):
+        if len(stored(tmp_path)) == 2:
+            no_space = OSError(errno.ENOSPC, "No space left on device")
+            monkeypatch.setattr("tempfile.NamedTemporaryFile", raising(no_space))
+        put(self, key, result)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "put", full)
+        status, _, err = command("run", "lottery")
+    monkeypatch.undo()
+    assert status == 1 and "No space left" in err
+    assert len(stored(tmp_path)) == 2
+
+
+def raising(error: BaseException):
+    def function(*_, **__):
+        raise error
+
+    return function
+
+
+def test_a_damaged_data_file_is_named(command, tmp_path, monkeypatch):
+    folder = tmp_path / "data"
+    (folder / "mnist").mkdir(parents=True)
+    (folder / "mnist/train-images-idx3-ubyte.gz").write_bytes(b"no images")
+    (folder / "SHA256SUMS").write_text(f"{'0' * 64}  mnist/train-images-idx3-ubyte.gz\n")
+    monkeypatch.setenv("LABKIT_DATA", str(folder))
+    status, _, err = command("run", "lottery")
+    assert status == 1 and "train-images-idx3-ubyte.gz is damaged" in err
+    status, out, _ = command("doctor")
+    assert status == 1
+    assert re.search(r"WRONG .*train-images-idx3-ubyte.gz is damaged", out)
+    (folder / "mnist/train-images-idx3-ubyte.gz").unlink()
+    assert "train-images-idx3-ubyte.gz is missing" in command("doctor")[1]
+    (folder / "SHA256SUMS").unlink()
+    status, out, _ = command("doctor")
+    assert status == 1 and "cannot read" in out
+
+
+@pytest.mark.parametrize(("kind", "lost"), [("json", 1), ("pt", 0)])
+def test_a_damaged_entry_is_reported_and_made_anew(command, tiny, tmp_path, kind, lost):
+    first = command("run", "lottery")[1]
+    dense = TINY.trials(0)[0]
+    damaged = tmp_path / "store" / f"{dense.key}.{kind}"
+    damaged.write_bytes(damaged.read_bytes()[:-20])
+    status, out, _ = command("doctor")
+    assert status == 1 and re.search(rf"WRONG .*{damaged.name} is damaged", out)
+    if kind == "pt":  # needed where its ticket is
+        (tmp_path / "store" / f"{TINY.trials(1)[0].key}.json").unlink()
+    status, again, err = command("run", "lottery")
+    assert status == 0
+    assert "labkit: warning: the stored result" in err and "damaged" in err
+    assert again == first
+    assert command("doctor")[0] == 0
+
+
+def test_a_lack_of_memory_is_said_without_a_traceback(command, tiny, monkeypatch):
+    short = RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried 1 TB")
+    monkeypatch.setattr(running, "train", raising(short))
+    status, _, err = command("run", "lottery")
+    assert status == 1 and "labkit: not enough memory; `labkit plan` predicts it" in err
+
+
+def test_a_bug_is_not_disguised_as_bad_input(tiny, monkeypatch):
+    monkeypatch.setattr(running, "train", raising(RuntimeError("shapes do not match")))
+    with pytest.raises(RuntimeError, match="shapes"):
+        main(["run", "lottery"])
+
+
+# What the commands do
+
+
+def test_run_trains_prints_means_and_says_where_results_are(command, tiny, tmp_path):
+    status, out, err = command("run", "lottery", "--set", "seeds=0,1,2")
+    assert status == 0
+    assert "9 networks, 0 done before, 9 to train on CPU" in err and "100%" in err
+    header, *rows = out.split("\n\n")[0].splitlines()
+    assert "test accuracy" in header and "density" in header
+    assert [row.split()[:3] for row in rows] == [
+        ["0", "dense", "100.00%"],
+        ["1", "rewind", rows[1].split()[2]],
+        ["1", "reinitialise", rows[1].split()[2]],
+    ]
+    assert all(row.split()[-1] == "3" for row in rows)
+    assert str(tmp_path / "store") in out
+    assert len(stored(tmp_path)) == 9
+
+
+def test_run_again_trains_nothing(command, tiny, monkeypatch):
+    first = command("run", "lottery")[1]
+    monkeypatch.setattr(running, "train", None)
+    status, again, err = command("run", "lottery")
+    assert (status, again) == (0, first)
+    assert "6 done before, 0 to train" in err and "%" not in err
+
+
+def test_reproduce_trains_compares_and_reports(command, tiny, tmp_path):
+    status, out, err = command("reproduce", "--seeds", "3")
+    assert status == 0
+    assert "9 networks" in err
+    assert "At 21% density, the ticket beats the dense network" in out
+    assert "3 seeds, 10 iterations" in out
+    report = tmp_path / "labkit-report.html"
+    assert out.endswith(f"Report: {report}\n")
+    assert report.read_text().startswith("<!DOCTYPE html>")
+
+
+def test_reproduce_takes_its_folders_from_its_options(command, tiny, tmp_path):
+    words = ("--size", "reference", "--store", "here", "--report", "deep/in/report.html")
+    status, out, _ = command("reproduce", "lottery", *words)
+    assert status == 0 and "20 iterations" in out
+    assert len(list((tmp_path / "here").glob("*.json"))) == 6
+    assert (tmp_path / "deep/in/report.html").is_file()
+
+
+def test_several_presets_have_a_report_each(command, tiny, tmp_path, monkeypatch):
+    from labkit import claims
+
+    monkeypatch.setitem(presets.PRESETS, "second", presets.PRESETS["lottery"])
+    monkeypatch.setitem(claims.CLAIMS, "second", claims.CLAIMS["lottery"])
+    monkeypatch.setitem(presets.PAPERS, "second", ("second",))
+    monkeypatch.setattr(presets, "NAMES", ("lottery", "second"))
+    status, out, _ = command("reproduce", "all", "--report", "r.html")
+    assert status == 0 and out.count("Report: ") == 2
+    assert sorted(path.name for path in tmp_path.glob("*.html")) == [
+        "r-lottery.html",
+        "r-second.html",
+    ]
+
+
+def test_a_reproduction_trains_even_what_was_shipped(command, tiny, tmp_path, monkeypatch):
+    ship_reference(command, tmp_path, monkeypatch)
+    _, _, err = command("reproduce", "--size", "reference", "--store", "empty")
+    assert "0 done before, 6 to train" in err
+    _, _, err = command("run", "lottery", "--size", "reference", "--store", "also-empty")
+    assert "6 done before, 0 to train" in err
+
+
+def ship_reference(command, tmp_path, monkeypatch) -> None:
+    assert command("run", "lottery", "--size", "reference", "--store", "elsewhere")[0] == 0
+    words = ("--size", "reference", "--store", "elsewhere", "data/results/lottery.zip")
+    assert command("export", "lottery", *words)[0] == 0
+    monkeypatch.setenv("LABKIT_DATA", str(tmp_path / "data"))
+
+
+def test_claims_set_own_results_beside_the_shipped(command, tiny, tmp_path, monkeypatch):
+    status, out, err = command("claims")
+    assert (status, err) == (0, "") and "reference  -: not measured" in out
+    ship_reference(command, tmp_path, monkeypatch)
+    command("run", "lottery")
+    _, out, _ = command("claims")
+    assert re.search(r"reference  .*2 seeds, 20 iterations", out)
+    assert re.search(r"this run   .*2 seeds, 10 iterations", out)
+
+
+def test_claims_are_json_on_request(command, tiny):
+    command("run", "lottery")
+    status, out, _ = command("claims", "--json")
+    rows = json.loads(out)
+    assert status == 0 and len(rows) >= 5
+    assert {"claim", "paper", "published", "reference", "this_run"} <= set(rows[0])
+    assert rows[0]["this_run_seeds"] == 2 and rows[0]["reference_mean"] is None
+
+
+def test_export_says_how_many_of_how_many(command, tiny, tmp_path):
+    status, out, err = command("export", "lottery", "out.zip")
+    assert (status, out) == (1, "") and "0 of 6 results" in err
+    assert not (tmp_path / "out.zip").exists()
+    command("run", "lottery", "--set", "seeds=1")
+    status, out, _ = command("export", "lottery", "out.zip")
+    assert status == 0 and "3 of 6 results of lottery (quick) are in out.zip" in out
+    once = (tmp_path / "out.zip").read_bytes()
+    command("export", "lottery", "out.zip")
+    assert (tmp_path / "out.zip").read_bytes() == once
+    status, _, err = command("export", "lottery", "/dev/null/out.zip")
+    assert status == 1 and "cannot write /dev/null/out.zip" in err
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_plan_predicts_minutes_and_memory(command, tiny):
+    status, out, err = command("plan", "lottery", "--set", "seeds=0,1,2")
+    assert (status, err) == (0, "")
+    assert "9 networks, 0 of them stored" in out
+    assert re.search(r"predicted: [\d.]+ minutes \(.*\), [\d,]+ MB of memory", out)
+    command("run", "lottery", "--set", "seeds=0,1,2")
+    status, out, _ = command("plan", "lottery", "--set", "seeds=0,1,2")
+    assert status == 0 and "9 of them stored" in out and "0 minutes" in out
+
+
+def test_the_doctor_finds_nothing_wrong_here(command, tiny, tmp_path):
+    command("run", "lottery")
+    status, out, _ = command("doctor")
+    assert status == 0, out
+    for words in ("python 3.", "torch ", "torchvision ", "numpy ", "ipywidgets ", "jupyterlab "):
+        assert words in out
+    for words in ("device: CPU", "have their digests", "6 results and 4 states"):
+        assert words in out
+    assert out.endswith("all is well\n")
+
+
+def test_the_doctor_says_when_torchvision_does_not_fit(command, tiny, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torchvision", None)
+    status, out, _ = command("doctor")
+    assert status == 0
+    assert re.search(r"note .*torchvision .* cannot be imported .*bundled", out)
+
+
+def test_the_doctor_sees_what_is_missing_or_damaged(command, tiny, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torchvision", SimpleNamespace())
+    monkeypatch.setattr(cli, "_version", lambda name: "not installed" if name == "numpy" else "1")
+    monkeypatch.setenv("LABKIT_DATA", str(tmp_path))
+    (tmp_path / "SHA256SUMS").write_text("")
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results/broken.zip").write_bytes(b"PK, perhaps")
+    status, out, _ = command("doctor", "--store", "/dev/null/store")
+    assert status == 1
+    assert re.findall(r"WRONG +(\S+)", out) == ["numpy", "shipped", "store:"]
+    assert "3 problems found" in out
+
+
+def test_help_and_version_are_there(command):
+    for words in (["--help"], ["reproduce", "--help"], ["run", "--help"]):
+        status, out, _ = command(*words)
+        assert status == 0 and "labkit" in out
+    status, out, _ = command("--version")
+    assert status == 0 and out.startswith("labkit ")
+
+
+def test_warnings_elsewhere_are_left_as_they_were(command, tiny):
+    import warnings
+
+    before = (warnings.showwarning, list(warnings.filters))
+    command("claims")
+    assert (warnings.showwarning, list(warnings.filters)) == before
+
+
+# Being stopped
+
+
+def test_sigterm_stops_and_says_how_to_go_on(command, tiny, tmp_path, monkeypatch):
+    def interrupted(*given):
+        for event in run(*given):
+            yield event
+            if len(stored(tmp_path)) == 2:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    before = signal.getsignal(signal.SIGTERM)
+    with monkeypatch.context() as patch:
+        patch.setattr(running, "run", interrupted)
+        status, _, err = command("run", "lottery", "--set", "rounds=1")
+    assert status == 143
+    assert "kept" in err and err.endswith("run again: labkit run lottery --set rounds=1\n")
+    assert signal.getsignal(signal.SIGTERM) is before
+    status, _, err = command("run", "lottery", "--set", "rounds=1")
+    assert status == 0 and "2 done before, 4 to train" in err
+
+
+def test_ctrl_c_elsewhere_is_quiet(command, tiny, monkeypatch):
+    monkeypatch.setattr(planning, "plan", raising(KeyboardInterrupt()))
+    assert command("plan", "lottery") == (130, "", "labkit: stopped\n")
+
+
+def test_ctrl_c_in_a_real_process_keeps_what_is_finished(command, tmp_path, root):
+    words = ["run", "lottery", "--set", "task.network=lenet-8-6", "--set", "task.examples=300"]
+    words += ["--set", "seeds=0", "--set", "rounds=2", "--set", "treatments="]
+    words += ["--set", "task.recipe.iterations=300", "--set", "task.validation=100"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "labkit.cli", *words],
+        env={**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # Where tests run in the background of a shell, interrupts are ignored, and inherited so.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    assert process.stderr is not None
+    lines = []
+    for line in process.stderr:
+        lines.append(line)
+        if "round 1" in line:  # so round 0 is stored
+            process.send_signal(signal.SIGINT)
+            break
+    out, rest = process.communicate(timeout=60)
+    err = "".join(lines) + rest
+    assert process.returncode == 130, err
+    assert out == "" and "Traceback" not in err
+    assert "\r" not in err and "\x1b" not in err
+    assert "kept" in err and "labkit run lottery --set task.network=lenet-8-6" in err
+    assert not list((tmp_path / "store").glob("*.part"))
+    status, out, err = command(*words)
+    assert status == 0 and re.search(r"3 networks, [12] done before", err)
+    assert [row.split()[1] for row in out.splitlines()[1:4]] == ["dense", "rewind", "rewind"]
+
+
+# Output that goes nowhere
+
+
+def test_a_reader_that_left_is_no_traceback(tiny, monkeypatch):
+    reading, writing = os.pipe()
+    os.close(reading)
+    with monkeypatch.context() as patch, os.fdopen(writing, "w") as nowhere:
+        patch.setattr(sys, "stdout", nowhere)
+        patch.setattr(sys, "stderr", io.StringIO())
+        assert main(["claims"]) == 141
+
+
+def test_output_to_a_full_disk_is_an_error(tiny, monkeypatch, capsys):
+    if not Path("/dev/full").exists():
+        pytest.skip("this system has no /dev/full")
+    with monkeypatch.context() as patch, open("/dev/full", "w") as full:
+        patch.setattr(sys, "stdout", full)
+        assert main(["claims"]) == 1
+    assert "labkit: [Errno 28]" in capsys.readouterr().err
