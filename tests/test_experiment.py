@@ -1,0 +1,165 @@
+"""Every setting is checked where the value is made, and every result knows what it depends on."""
+
+from dataclasses import replace
+
+import pytest
+
+from labkit import TREATMENTS, Experiment, Pruning, Recipe, Task, Treatment
+from labkit.experiment import REWIND, Trial
+
+REINITIALISE = TREATMENTS["reinitialise"]
+BAD = [
+    (Recipe, "optimizer", "adagrad", "adam, sgd"),
+    (Recipe, "learning_rate", 0, "above 0"),
+    (Recipe, "learning_rate", float("nan"), "above 0"),
+    (Recipe, "momentum", 1.0, r"\[0, 1\)"),
+    (Recipe, "momentum", 0.9, "must be 0 with adam"),
+    (Recipe, "weight_decay", -1e-4, "at least 0"),
+    (Recipe, "batch_size", 0, "from 1"),
+    (Recipe, "batch_size", 6.0, "whole number"),
+    (Recipe, "iterations", True, "whole number"),
+    (Recipe, "milestones", (0.5, 1.5), r"\(0, 1\)"),
+    (Recipe, "milestones", (0.7, 0.5), "must increase"),
+    (Recipe, "decay", 1, r"\(0, 1\)"),
+    (Recipe, "warmup", 5_001, "from 0 to 5000"),
+    (Recipe, "augmentation", "mixup", "none, flip-crop"),
+    (Recipe, "precision", "float16", "float32, bfloat16"),
+    (Pruning, "criterion", "hessian", "magnitude, random"),
+    (Pruning, "scope", "local", "layerwise, global"),
+    (Pruning, "rate", 0.0, r"\(0, 1\)"),
+    (Pruning, "rate", 1, r"\(0, 1\)"),
+    (Pruning, "rate", "0.2", r"\(0, 1\)"),
+    (Pruning, "conv_rate", -0.1, r"\[0, 1\) or None"),
+    (Pruning, "output_rate", 1.0, r"\[0, 1\) or None"),
+    (Task, "network", "lenet-0", "lenet-300-100"),
+    (Task, "network", "resnet-9", "resnet-8/14/20/56"),
+    (Task, "examples", 0, "from 1 or None"),
+    (Task, "image_size", -4, "from 1 or None"),
+    (Task, "normalisation", "zca", "unit, standard"),
+    (Task, "validation", 0, "from 1"),
+    (Experiment, "rounds", -1, "from 0 to 100"),
+    (Experiment, "rewind", 5_000, "from 0 to 4999"),
+    (Experiment, "optimizer_state", "warm", "fresh, restored"),
+    (Experiment, "treatments", ("prayer",), "rewind, fine-tune"),
+    (Experiment, "treatments", ("fine-tune", "fine-tune"), "different names"),
+    (Experiment, "treated_rounds", (0,), "from 1 to 7"),
+    (Experiment, "draws", 0, "from 1 to 100"),
+    (Experiment, "seeds", (), "one or more different numbers"),
+    (Experiment, "seeds", (1, 1), "one or more different numbers"),
+    (Experiment, "seeds", (-1,), "from 0"),
+    (Experiment, "evaluate_every", 0, "from 1"),
+]
+
+
+@pytest.mark.parametrize(("kind", "field", "value", "allowed"), BAD)
+def test_a_bad_value_is_an_error_that_names_field_range_and_value(kind, field, value, allowed):
+    given = value[-1] if isinstance(value, tuple) and value else value
+    with pytest.raises(ValueError, match=allowed) as caught:
+        kind(**{field: value})
+    assert field in str(caught.value) and str(given) in str(caught.value)
+
+
+def test_an_unknown_data_set_is_an_error_that_lists_the_known():
+    with pytest.raises(ValueError, match="data set must be one of mnist, .*, not 'imagenet'"):
+        Task(dataset="imagenet")
+
+
+@pytest.mark.parametrize("field", ["mask", "weights", "schedule"])
+def test_a_treatment_has_three_choices_each_from_a_list(field: str):
+    with pytest.raises(ValueError, match=rf"treatment\.{field} must be one of .*, not 'none'"):
+        Treatment("mine", **{field: "none"})
+
+
+@pytest.mark.parametrize("field", ["conv_rate", "output_rate"])
+def test_global_scope_has_no_rates_per_layer(field: str):
+    with pytest.raises(ValueError, match=rf"pruning\.{field} must be None.*not 0\.1"):
+        Pruning(scope="global", **{field: 0.1})
+    assert Pruning(scope="global", output_rate=0).output_rate == 0
+
+
+def test_treatments_are_known_by_name_and_the_chain_is_always_run():
+    experiment = Experiment(treatments=("rewind", "reinitialise"))
+    assert experiment.treatments == (REINITIALISE,)
+    assert [trial.label for trial in experiment.trials(1)] == ["rewind"] * 3 + ["reinitialise"] * 3
+
+
+def test_round_zero_is_one_dense_network_per_seed():
+    experiment = Experiment(treatments=("reinitialise",), draws=3, seeds=(4, 5))
+    assert [(t.seed, t.label) for t in experiment.trials(0)] == [(4, "dense"), (5, "dense")]
+
+
+def test_only_what_involves_chance_is_drawn_more_than_once():
+    experiment = Experiment(treatments=tuple(TREATMENTS), draws=3, seeds=(0,))
+    counts = dict.fromkeys(TREATMENTS, 0)
+    for trial in experiment.trials(1):
+        counts[trial.label] += 1
+    assert counts == {
+        **{"rewind": 1, "fine-tune": 1, "learning-rate-rewind": 1},
+        **{"reinitialise": 3, "shuffled-mask": 3, "random-mask": 3},
+    }
+
+
+def test_treated_rounds_are_the_only_ones_with_treatments():
+    experiment = Experiment(treatments=("fine-tune",), treated_rounds=(2,), seeds=(0,))
+    assert [len(experiment.trials(number)) for number in range(4)] == [1, 1, 2, 1]
+
+
+def test_a_dense_network_is_shared_by_all_experiments_on_its_task():
+    key = Trial(Experiment(), 0, 0, REWIND).key
+    for changed in (
+        Experiment(pruning=Pruning(rate=0.5)),
+        Experiment(rounds=3, rewind=100, draws=4, seeds=(0,), treatments=("fine-tune",)),
+    ):
+        assert Trial(changed, 0, 0, REWIND).key == key
+
+
+def test_a_key_changes_with_everything_that_changes_the_result():
+    base = Experiment(task=Task(recipe=Recipe(optimizer="sgd")))
+    changed = [
+        replace(base, task=replace(base.task, recipe=replace(base.task.recipe, **{field: value})))
+        for field, value in {
+            **{"learning_rate": 0.1, "momentum": 0.9, "weight_decay": 1e-4, "batch_size": 61},
+            **{"iterations": 4_999, "milestones": (0.5,), "decay": 0.2, "warmup": 5},
+            **{"augmentation": "flip-crop", "precision": "bfloat16", "optimizer": "adam"},
+        }.items()
+    ]
+    changed += [
+        replace(base, task=replace(base.task, **{field: value}))
+        for field, value in {
+            **{"dataset": "cifar10-16", "network": "lenet-300", "examples": 100},
+            **{"image_size": 14, "normalisation": "standard", "validation": 1_000},
+        }.items()
+    ]
+    changed += [
+        replace(base, pruning=Pruning(**{field: value}))
+        for field, value in {
+            **{"criterion": "random", "scope": "global", "rate": 0.3},
+            **{"conv_rate": 0.1, "output_rate": 0.1},
+        }.items()
+    ]
+    changed += [
+        replace(base, rewind=1),
+        replace(base, optimizer_state="restored"),
+        replace(base, evaluate_every=50),
+    ]
+    trials = [Trial(experiment, 0, 1, REINITIALISE) for experiment in [base, *changed]]
+    trials += [
+        Trial(base, 1, 1, REINITIALISE),
+        Trial(base, 0, 2, REINITIALISE),
+        Trial(base, 0, 1, REINITIALISE, draw=1),
+        *(Trial(base, 0, 1, t) for t in TREATMENTS.values() if t != REINITIALISE),
+    ]
+    assert len({trial.key for trial in trials}) == len(trials)
+
+
+def test_the_name_of_a_treatment_and_the_number_of_seeds_change_no_key():
+    named = replace(REINITIALISE, name="mine")
+    one = Trial(Experiment(), 0, 1, REINITIALISE).key
+    assert Trial(Experiment(seeds=(0,), rounds=1), 0, 1, named).key == one
+
+
+def test_training_starts_where_the_schedule_says():
+    experiment = Experiment(rewind=100)
+    starts = {t.name: Trial(experiment, 0, 1, t).start for t in TREATMENTS.values()}
+    assert starts.pop("reinitialise") == 0 and set(starts.values()) == {100}
+    assert Trial(experiment, 0, 0, REWIND).start == 0
