@@ -20,8 +20,9 @@ import tempfile
 import threading
 import warnings
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
@@ -86,6 +87,9 @@ def _run(words: list[str]) -> int:
         return arguments.command(arguments)
     except (StoreError, DataError) as error:
         return _complain(error, FAILED)
+    except (zipfile.BadZipFile, zlib.error) as error:
+        message = f"shipped results are damaged ({error}); `labkit doctor` finds the file"
+        return _complain(message, FAILED)
     except ValueError as error:
         return _complain(error, BAD_INPUT)
     except KeyboardInterrupt as stop:
@@ -269,7 +273,8 @@ def _export(arguments: argparse.Namespace) -> int:
     except OSError as error:
         raise StoreError(f"cannot write {path} ({error})") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
     print(f"{of_all} are in {path} ({path.stat().st_size / 1e6:.2f} MB)")
     return DONE
 
@@ -339,7 +344,7 @@ def _check_shipped(_: argparse.Namespace) -> _Findings:
             with zipfile.ZipFile(path) as archive:
                 damaged = archive.testzip()
                 names = archive.namelist()
-        except (OSError, zipfile.BadZipFile) as error:
+        except (OSError, zipfile.BadZipFile, zlib.error) as error:
             yield "WRONG", f"shipped results: {path} is damaged ({error})"
             continue
         if damaged:

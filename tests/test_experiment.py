@@ -60,7 +60,7 @@ def test_a_bad_value_is_an_error_that_names_field_range_and_value(kind, field, v
 
 
 def test_an_unknown_data_set_is_an_error_that_lists_the_known():
-    with pytest.raises(ValueError, match="data set must be one of mnist, .*, not 'imagenet'"):
+    with pytest.raises(ValueError, match=r"data set must be one of mnist, .*, not 'imagenet'"):
         Task(dataset="imagenet")
 
 

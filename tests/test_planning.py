@@ -25,6 +25,14 @@ TINY = Experiment(
 
 
 @pytest.fixture(autouse=True)
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(autouse=True)
 def tiny_data(monkeypatch):
     def split(size: int) -> Split:
         g = torch.Generator().manual_seed(size)

@@ -1,0 +1,169 @@
+"""Masks only shrink, by exact counts, lowest scores first, and chance is a generator's alone."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from labkit import (
+    Pruning,
+    apply_masks,
+    build,
+    density,
+    flops,
+    full_masks,
+    generator,
+    prune,
+    random_masks,
+    remove_lowest,
+    shuffle_layers,
+)
+
+LADDER = (  # Frankle & Carbin 2019: density of LeNet-300-100 by round
+    *(0.8004, 0.6406, 0.5128, 0.4105, 0.3287, 0.2632, 0.2107, 0.1688, 0.1352, 0.1083),
+    *(0.0868, 0.0695, 0.0557, 0.0447, 0.0358, 0.0287, 0.0231, 0.0185, 0.0149, 0.0119),
+)
+
+
+def draws(replicas: int, purpose: str = "test") -> list[torch.Generator]:
+    return [generator(seed, purpose) for seed in range(replicas)]
+
+
+def lenet(replicas: int = 2, name: str = "lenet-8-6"):
+    return build(name, (1, 4, 4), 3, replicas).initialise(draws(replicas))
+
+
+@st.composite
+def scored(draw):
+    """Scores with many ties, a mask, and a rate."""
+    replicas, size = draw(st.integers(1, 3)), draw(st.integers(1, 30))
+    flat = st.lists(st.integers(0, 4), min_size=size, max_size=size)
+    scores = [draw(flat) for _ in range(replicas)]
+    keep = st.lists(st.booleans(), min_size=size, max_size=size)
+    mask = [draw(keep) for _ in range(replicas)]
+    rate = draw(st.floats(0, 0.99))
+    return torch.tensor(scores, dtype=torch.float32), torch.tensor(mask), rate
+
+
+@settings(deadline=None)
+@given(scored())
+def test_exactly_the_rounded_share_of_the_survivors_goes_the_lowest_first(case):
+    scores, mask, rate = case
+    kept = remove_lowest(scores, mask, rate)
+    assert kept.shape == mask.shape and not (kept & ~mask).any(), "masks never grow back"
+    for replica in range(len(mask)):
+        alive = mask[replica].nonzero().flatten().tolist()
+        count = round(rate * len(alive))
+        by_score_then_index = sorted(alive, key=lambda i: (scores[replica, i].item(), i))
+        assert kept[replica].nonzero().flatten().tolist() == sorted(by_score_then_index[count:])
+
+
+@settings(deadline=None)
+@given(scored())
+def test_a_pruned_weight_is_not_ranked_however_high_its_score(case):
+    scores, mask, rate = case
+    high = scores.masked_fill(~mask, 1e9)
+    low = scores.masked_fill(~mask, -1e9)
+    assert torch.equal(remove_lowest(high, mask, rate), remove_lowest(low, mask, rate))
+
+
+def test_the_smallest_magnitudes_go_whatever_their_sign():
+    weights = {"a": torch.tensor([[[0.1, -0.5, 0.3, -0.2]]])}
+    masks = {"a": torch.ones(1, 1, 4, dtype=torch.bool)}
+    pruned = prune(Pruning(rate=0.5), weights, masks, [])
+    assert pruned["a"].tolist() == [[[False, True, True, False]]]
+
+
+def test_the_density_ladder_of_the_paper():
+    network = build("lenet-300-100", (1, 28, 28), 10).initialise(draws(1))
+    masks, state = full_masks(network), network.state()
+    for expected in LADDER:
+        before = masks
+        masks = prune(Pruning(rate=0.2, output_rate=0.1), state, masks, [])
+        assert all(not (masks[name] & ~before[name]).any() for name in masks)
+        assert density(masks).item() == pytest.approx(expected, abs=6e-5)
+
+
+def test_global_scope_ranks_all_layers_together():
+    weights = {"a": torch.full((1, 2, 4), 3.0), "b": torch.full((1, 1, 2), 1.0)}
+    masks = {name: torch.ones_like(tensor, dtype=torch.bool) for name, tensor in weights.items()}
+    pruned = prune(Pruning(scope="global", rate=0.2), weights, masks, [])
+    assert pruned["a"].all() and not pruned["b"].any()
+    spared = prune(Pruning(scope="global", rate=0.5, output_rate=0), weights, masks, [])
+    assert spared["b"].all() and spared["a"].sum() == 4
+
+
+def test_convolutions_and_the_output_layer_have_rates_of_their_own():
+    network = build("conv-2", (3, 8, 8), 10).initialise(draws(1))
+    pruning = Pruning(rate=0.2, conv_rate=0.1, output_rate=0.0)
+    pruned = prune(pruning, network.state(), full_masks(network), [])
+    shares = [1 - mask.float().mean().item() for mask in pruned.values()]
+    assert shares == pytest.approx([0.1, 0.1, 0.2, 0.2, 0.0], abs=1e-3)
+
+
+def test_random_scores_depend_on_the_generator_of_the_replica_alone():
+    network, pruning = lenet(3), Pruning(criterion="random", rate=0.5)
+    crowd = prune(pruning, network.state(), full_masks(network), draws(3))
+    alone = prune(pruning, network[1].state(), full_masks(network[1]), [draws(3)[1]])
+    assert all(torch.equal(crowd[name][1:2], alone[name]) for name in crowd)
+    assert density(crowd).tolist() == pytest.approx([0.5] * 3, abs=0.01)
+    assert not torch.equal(crowd["layers.0.weight"][0], crowd["layers.0.weight"][1])
+
+
+def test_a_shuffled_mask_keeps_the_count_of_every_layer_and_nothing_else():
+    network = lenet()
+    masks = prune(Pruning(rate=0.7), network.state(), full_masks(network), [])
+    shuffled = shuffle_layers(masks, draws(2))
+    for name, mask in masks.items():
+        assert torch.equal(mask.flatten(1).sum(1), shuffled[name].flatten(1).sum(1))
+    assert not torch.equal(masks["layers.0.weight"], shuffled["layers.0.weight"])
+
+
+def test_a_random_mask_keeps_only_the_total():
+    network = lenet()
+    masks = prune(Pruning(rate=0.7), network.state(), full_masks(network), [])
+    masks["layers.0.weight"][:] = False
+    drawn = random_masks(masks, draws(2))
+    assert torch.equal(density(drawn), density(masks))
+    assert drawn["layers.0.weight"].any()
+
+
+def test_density_is_read_from_masks_and_never_from_zeros():
+    network = lenet()
+    for weight in network.prunable().values():
+        weight.data.zero_()
+    assert density(full_masks(network)).tolist() == [1.0, 1.0]
+
+
+def test_only_weights_are_prunable():
+    network = build("resnet-8", (3, 16, 16), 10)
+    assert all(name.endswith("weight") for name in network.prunable())
+    assert not any("norm" in name for name in network.prunable())
+    masks = {n: torch.zeros_like(w, dtype=torch.bool) for n, w in network.prunable().items()}
+    network.initialise(draws(1))
+    state = apply_masks(network.state(), masks)
+    for name, tensor in state.items():
+        assert torch.equal(tensor, network.state()[name]) != (name in masks)
+
+
+def test_arithmetic_is_twice_the_surviving_weights_times_their_uses():
+    dense = build("lenet-300-100", (1, 28, 28), 10)
+    assert flops(dense, (1, 28, 28), full_masks(dense)).item() == 2 * 266_200
+    network = build("conv-2", (3, 8, 8), 10, 2).initialise(draws(2))
+    conv = 2 * 64 * (27 * 3 // 3 + 64 * 9) * 8 * 8
+    head = 2 * (64 * 4 * 4 * 256 + 256 * 256 + 256 * 10)
+    assert flops(network, (3, 8, 8), full_masks(network)).tolist() == [conv + head] * 2
+    masks = full_masks(network)
+    masks["layers.0.weight"][1] = False
+    assert flops(network, (3, 8, 8), masks).tolist() == [
+        conv + head,
+        conv + head - 2 * 64 * 27 * 64,
+    ]
+
+
+def test_counting_leaves_the_network_as_it_was():
+    network = build("resnet-8", (3, 16, 16), 10, 2).initialise(draws(2))
+    before = network.state()
+    flops(network, (3, 16, 16), full_masks(network))
+    assert network.training
+    assert all(torch.equal(tensor, before[name]) for name, tensor in network.state().items())
