@@ -234,11 +234,12 @@ def _claims(arguments: argparse.Namespace) -> int:
 
 
 def _plan(arguments: argparse.Namespace) -> int:
-    from labkit.planning import plan
+    from labkit.planning import available_cores, plan
     from labkit.progress import duration
 
     experiment = _experiment(arguments)
     store, device = _store(arguments), _device(arguments)
+    busy = os.getloadavg()[0] / available_cores() if hasattr(os, "getloadavg") else 0.0
     what = plan(experiment, store, device)
     print(f"{arguments.preset} ({arguments.size}): {what.trials} networks, {what.stored} of them "
           f"stored in {store.folder} or shipped")  # fmt: skip
@@ -252,6 +253,8 @@ def _plan(arguments: argparse.Namespace) -> int:
     if what.gpu_megabytes:
         memory += f" and {what.gpu_megabytes:,.0f} MB on the GPU"
     print(f"predicted: {what.seconds / 60:.1f} minutes ({duration(what.seconds)}), {memory}")
+    if busy > 0.5:
+        print(f"Other programs use this machine ({busy:.1f} per core); idle, it is faster.")
     return DONE
 
 

@@ -22,12 +22,15 @@ class Pace:
     def __init__(self) -> None:
         self.latest: Progress | None = None
         self.began = time.monotonic()
-        self._done_before = 0
+        self._start: tuple[float, int] | None = None  # time and work done
 
     def update(self, progress: Progress) -> None:
         """Take in an event; the clock starts at the first, when the data are loaded."""
         if self.latest is None:
-            self.began, self._done_before = time.monotonic(), progress.done
+            self.began = time.monotonic()
+        # The first iteration is no part of the pace: it imports and allocates for seconds.
+        if self._start is None and progress.done > 0:
+            self._start = time.monotonic(), progress.done
         self.latest = progress
 
     @property
@@ -44,11 +47,14 @@ class Pace:
 
     @property
     def left(self) -> float | None:
-        """Seconds to go, or None while nothing is known."""
-        if self.latest is None or self.latest.done <= self._done_before:
+        """Seconds to go, or None while less than a second's work is known."""
+        if self.latest is None or self._start is None:
             return None
-        pace = self.elapsed / (self.latest.done - self._done_before)
-        return pace * (self.latest.total - self.latest.done)
+        since, before = self._start
+        seconds, done = time.monotonic() - since, self.latest.done - before
+        if seconds < 1 or done <= 0:
+            return None
+        return seconds / done * (self.latest.total - self.latest.done)
 
     def in_words(self) -> str:
         """Percent, round and time left, such as " 40%  round 2  1 min 20 s left"."""

@@ -9,6 +9,7 @@ import json
 import os
 import re
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -74,12 +75,18 @@ def execute(notebook: NotebookNode, folder: Path, seconds: float = SECONDS) -> l
         store_widget_state=True,
     )
     stopped = []
+    start = time.monotonic()
     try:
         asyncio.run(asyncio.wait_for(client.async_execute(env=kernel_environment()), seconds))
     except CellExecutionError:
         pass  # The cell holds the error output that `faults` reports.
-    except (CellTimeoutError, DeadKernelError, asyncio.TimeoutError) as error:
-        stopped = [f"stopped after at most {seconds} s: {type(error).__name__} {error}"]
+    except (CellTimeoutError, DeadKernelError, asyncio.TimeoutError):
+        # nbclient ends the kernel at a time-out, and may then report it as dead.
+        late = time.monotonic() - start >= seconds
+        reason = f"not finished within {seconds} s" if late else "the kernel died"
+        started = [cell.source for cell in notebook.cells if "execution" in cell.metadata]
+        last = started[-1].strip()[:60] if started else "before the first"
+        stopped = [f"{reason}, at cell {last!r}"]
     finally:
         client.set_widgets_metadata()  # nbclient does so only at the end of a clean run.
     return stopped + faults(notebook)

@@ -428,6 +428,13 @@ def test_plan_predicts_minutes_and_memory(command, tiny):
     assert status == 0 and "9 of them stored" in out and "0 minutes" in out
 
 
+@pytest.mark.skipif(not hasattr(os, "getloadavg"), reason="this system has no load average")
+def test_a_plan_says_when_the_machine_was_busy(command, tiny, monkeypatch):
+    for load, said in ((0.0, False), (1000.0, True)):
+        monkeypatch.setattr(os, "getloadavg", lambda load=load: (load, load, load))
+        assert ("Other programs use this machine" in command("plan", "lottery")[1]) == said
+
+
 def test_the_doctor_finds_nothing_wrong_here(command, tiny, tmp_path):
     command("run", "lottery")
     status, out, _ = command("doctor")

@@ -225,13 +225,13 @@ def test_a_progress_bar_on_stderr_is_no_fault(run: Run):
 
 
 def test_an_endless_notebook_is_stopped(run: Run):
-    (fault,) = run("while True: pass", seconds=5)
-    assert "stopped after at most 5" in fault
+    (fault,) = run("while True: pass", seconds=15)
+    assert fault == "not finished within 15 s, at cell 'while True: pass'"
 
 
 def test_a_lost_kernel_is_a_fault(run: Run):
     (fault,) = run("import os; os._exit(1)")
-    assert "DeadKernelError" in fault
+    assert fault == "the kernel died, at cell 'import os; os._exit(1)'"
 
 
 def test_an_error_saved_in_the_state_of_a_widget_is_a_fault():

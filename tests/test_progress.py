@@ -61,10 +61,22 @@ def test_time_left_is_work_left_at_the_pace_so_far(clock):
     clock.seconds += 50  # loading data is no part of the pace
     pace.update(Progress(0, 200, 0))
     assert pace.left is None
+    clock.seconds += 20  # and neither is the first iteration
+    pace.update(Progress(10, 200, 0))
+    assert pace.left is None and pace.in_words() == "  5%  round 0"
     clock.seconds += 10
-    pace.update(Progress(50, 200, 1))
-    assert pace.left == pytest.approx(30)
-    assert pace.in_words() == " 25%  round 1  30 s left"
+    pace.update(Progress(60, 200, 1))
+    assert pace.left == pytest.approx(28)
+    assert pace.in_words() == " 30%  round 1  28 s left"
+    assert pace.elapsed == pytest.approx(30)
+
+
+def test_no_time_is_guessed_from_a_split_second(clock):
+    pace = Pace()
+    for done in range(9):
+        pace.update(Progress(done, 1_000_000, 0))
+        clock.seconds += 0.1
+    assert pace.left is None
 
 
 def test_nothing_is_divided_by_no_work(clock):
