@@ -3,7 +3,8 @@ was given.
 """
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
+from typing import Any
 
 
 def choice(name: str, value: object, allowed: Collection[str]) -> None:
@@ -40,6 +41,19 @@ def positive(name: str, value: object, *, zero: bool = False) -> None:
     if not ok or value < 0 or (value == 0 and not zero):  # type: ignore[operator]
         span = "at least 0" if zero else "above 0"
         raise ValueError(f"{name} must be a finite number {span}, not {value!r}")
+
+
+def several(name: str, value: object) -> tuple[Any, ...]:
+    """The value must be a list, a tuple or the like, of anything; as a tuple."""
+    if not isinstance(value, Iterable) or isinstance(value, str):
+        raise ValueError(f"{name} must be a list or a tuple, not {value!r}")
+    return tuple(value)
+
+
+def instance(name: str, value: object, kind: type) -> None:
+    """The value must be of this class."""
+    if not isinstance(value, kind):
+        raise ValueError(f"{name} must be a {kind.__name__}, not {value!r}")
 
 
 def flag(name: str, value: object) -> None:

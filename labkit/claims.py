@@ -139,6 +139,7 @@ def measure(claim: Claim, tickets: pd.DataFrame) -> Estimate | None:
         values = 100 * (arm / against - 1)
     else:
         values = against / arm
+    values = values[values.abs() != math.inf].dropna()  # an early stop at iteration 0
     if values.empty:
         return None
     low, high = interval(values)

@@ -12,7 +12,7 @@ experiment are trained on its masks, beside it.
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from labkit.checking import choice, whole
+from labkit.checking import choice, instance, several, whole
 from labkit.data import NORMALISATIONS, Data, load, validate_name
 from labkit.networks import validate_network
 from labkit.pruning import Pruning
@@ -38,6 +38,7 @@ class Task:
     def __post_init__(self) -> None:
         validate_name(self.dataset)
         validate_network(self.network)
+        instance("task.recipe", self.recipe, Recipe)
         whole("task.examples", self.examples, 1, optional=True)
         whole("task.image_size", self.image_size, 1, optional=True)
         choice("task.normalisation", self.normalisation, NORMALISATIONS)
@@ -70,6 +71,7 @@ class Treatment:
     schedule: str = "rewound"
 
     def __post_init__(self) -> None:
+        instance("treatment.name", self.name, str)
         choice("treatment.mask", self.mask, ("ticket", "shuffled", "random"))
         choice("treatment.weights", self.weights, ("rewound", "final", "fresh"))
         choice("treatment.schedule", self.schedule, ("rewound", "restarted", "last"))
@@ -120,22 +122,25 @@ class Experiment:
     evaluate_every: int = 100
 
     def __post_init__(self) -> None:
+        instance("task", self.task, Task)
+        instance("pruning", self.pruning, Pruning)
         whole("rounds", self.rounds, 0, 100)
         whole("rewind", self.rewind, 0, self.task.recipe.iterations - 1)
         choice("optimizer_state", self.optimizer_state, ("fresh", "restored"))
         whole("draws", self.draws, 1, 100)
         whole("evaluate_every", self.evaluate_every, 1)
-        object.__setattr__(self, "seeds", tuple(self.seeds))
+        object.__setattr__(self, "seeds", several("seeds", self.seeds))
         for seed in self.seeds:
             whole("seeds", seed, 0, 2**31 - 1)
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
             raise ValueError(f"seeds must be one or more different numbers, not {self.seeds}")
         if self.treated_rounds is not None:
-            object.__setattr__(self, "treated_rounds", tuple(self.treated_rounds))
-            for number in self.treated_rounds:
+            rounds = several("treated_rounds", self.treated_rounds)
+            object.__setattr__(self, "treated_rounds", rounds)
+            for number in rounds:
                 whole("treated_rounds", number, 1, max(1, self.rounds))
         treatments = []
-        given: tuple[Any, ...] = self.treatments  # names are allowed, and looked up here
+        given = several("treatments", self.treatments)  # names are allowed, and looked up here
         for treatment in given:
             if not isinstance(treatment, Treatment):
                 choice("treatments", treatment, TREATMENTS)
@@ -143,10 +148,11 @@ class Experiment:
             if treatment != REWIND:  # the chain itself is always run
                 treatments.append(treatment)
         object.__setattr__(self, "treatments", tuple(treatments))
-        if len({treatment.name for treatment in treatments}) < len(treatments):
+        names = [treatment.name for treatment in treatments]
+        if len(set(names) - {"dense", REWIND.name}) < len(names):
             raise ValueError(
-                "treatments must have different names, not "
-                + ", ".join(treatment.name for treatment in treatments)
+                f"treatments must have different names, none of them dense or {REWIND.name}, not "
+                + ", ".join(map(str, names))
             )
 
     def trials(self, round_number: int) -> list["Trial"]:

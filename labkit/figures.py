@@ -49,12 +49,16 @@ class Picture:
         self.figure.savefig(buffer, format="svg", metadata={"Date": None}, facecolor="white")
         return buffer.getvalue()
 
+    def _numbers(self) -> str:
+        return self.table.to_html(index=False, border=0, na_rep="", max_rows=200, float_format="%g")
+
     def _repr_html_(self) -> str:
         image = base64.b64encode(self.svg().encode()).decode()
         text = html.escape(self.summary)
         return (
             f'<figure style="margin:0"><img alt="{text}" style="max-width:100%;background:white" '
-            f'src="data:image/svg+xml;base64,{image}"><figcaption>{text}</figcaption></figure>'
+            f'src="data:image/svg+xml;base64,{image}"><figcaption>{text}</figcaption>'
+            f"<details><summary>The numbers</summary>{self._numbers()}</details></figure>"
         )
 
 
@@ -142,7 +146,7 @@ def pixel_map(mask: Tensor, image_shape: tuple[int, int, int]) -> Picture:
     counts = mask.sum((0, 1)).view(image_shape).sum(0).numpy()  # (H, W)
     figure = Figure(figsize=(4.2, 3.6), layout="constrained")
     axes = figure.subplots()
-    image = axes.imshow(counts, cmap="viridis", vmin=0, vmax=mask.shape[0] * mask.shape[1])
+    image = axes.imshow(counts, cmap="viridis", vmin=0)
     axes.set_xlabel("pixel column")
     axes.set_ylabel("pixel row")
     figure.colorbar(image, label="surviving weights")

@@ -31,6 +31,9 @@ class Dense(nn.Module):
         self.bias = nn.Parameter(torch.zeros(replicas, outputs))
         self.deviation = gain * _deviation(inputs, outputs, gain)
 
+    def extra_repr(self) -> str:
+        return _shape("replicas, outputs, inputs", self.weight)
+
     def forward(self, x: Tensor) -> Tensor:  # (R, B, in) -> (R, B, out)
         # W x + b with an example per column: in this order the gradient comes out in the weight's
         # own memory layout, which saves a third of the training time on a CPU.
@@ -59,6 +62,9 @@ class Conv(nn.Module):
         self.bias = nn.Parameter(torch.zeros(replicas, outputs)) if bias else None
         self.stride = stride
         self.deviation = gain * _deviation(inputs * size**2, outputs * size**2, gain)
+
+    def extra_repr(self) -> str:
+        return _shape("replicas, outputs, inputs, height, width", self.weight)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, R * in, H, W) -> (B, R * out, H, W)
         stride = self.stride
@@ -89,6 +95,9 @@ class BatchNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(replicas, channels))
         self.register_buffer("mean", torch.zeros(replicas, channels))
         self.register_buffer("variance", torch.ones(replicas, channels))
+
+    def extra_repr(self) -> str:
+        return _shape("replicas, channels", self.weight)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, R * C, H, W), the same out
         return F.batch_norm(
@@ -214,6 +223,12 @@ class Population(nn.Module):
                     module.weight[replica], module.bias[replica] = 1, 0
                     module.mean[replica], module.variance[replica] = 0, 1
         return self
+
+
+def _shape(axes: str, weight: Tensor) -> str:
+    """What printing a layer shows, such as "replicas=1, outputs=300, inputs=784"."""
+    sizes = zip(axes.split(", "), weight.shape, strict=True)
+    return ", ".join(f"{axis}={size}" for axis, size in sizes)
 
 
 GLOROT = 1.0  # variance 2 / (fan in + fan out), Glorot & Bengio 2010

@@ -20,7 +20,7 @@ from labkit.data import Data
 from labkit.experiment import Experiment, Trial
 from labkit.networks import Population, build
 from labkit.pruning import full_masks
-from labkit.running import _chunks, missing, work
+from labkit.running import chunks, missing, work
 from labkit.store import Store
 from labkit.training import evaluate_on, train
 
@@ -60,7 +60,7 @@ def plan(experiment: Experiment, store: Store, device: str = "cpu", seconds: flo
     usual = Counter(
         len(chunk)
         for _, same_round in groupby(todo, lambda trial: trial.round)
-        for chunk in _chunks(list(same_round), device)
+        for chunk in chunks(list(same_round), device)
     ).most_common(1)[0][0]
     data = experiment.task.data().to(device)
     network = build(experiment.task.network, data.image_shape, len(data.classes), usual)

@@ -89,7 +89,7 @@ def run(experiment: Experiment, store: Store, device: str = "cpu") -> Iterator[E
     total, done = sum(work(trial) for trial in trials), 0
     data = experiment.task.data().to(device) if trials else None
     for number, same_round in groupby(trials, lambda trial: trial.round):
-        for chunk in _chunks(list(same_round), device):
+        for chunk in chunks(list(same_round), device):
             assert data is not None
             yield Progress(done, total, number)
             for event in _train(chunk, data, store, device):
@@ -144,7 +144,7 @@ def tables(experiment: Experiment, store: Store) -> Tables:
     return Tables(pd.DataFrame(tickets), pd.concat(curves, ignore_index=True) if curves else empty)
 
 
-def _chunks(trials: list[Trial], device: str) -> Iterator[list[Trial]]:
+def chunks(trials: list[Trial], device: str) -> Iterator[list[Trial]]:
     """Trials with one schedule, in even groups that train fastest side by side."""
 
     def schedule(trial: Trial) -> tuple[int, bool, bool]:
@@ -237,6 +237,7 @@ def _finish(
     others = sum(p[0].numel() for p in network.parameters()) - prunable
     final = {name: tensor.cpu() for name, tensor in network.state().items()}
     provenance = _provenance(device, time.perf_counter() - began, len(chunk))
+    results = []
     for i, trial in enumerate(chunk):
         curve = _curve(evaluations, i)
         ticket = {
@@ -259,6 +260,9 @@ def _finish(
             "provenance": provenance,
         }
         store.put(trial.key, result)
+        results.append(result)
+    # Only now: stopped in between, the others would be trained again in another company.
+    for trial, result in zip(chunk, results, strict=True):
         yield Finished(trial, result)
 
 

@@ -15,6 +15,7 @@ import os
 import tempfile
 import warnings
 import zipfile
+import zlib
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -71,8 +72,8 @@ class Store:
         return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
 
     def has_tensors(self, key: str) -> bool:
-        """Whether tensors of this key are in the store (their digest is checked on reading)."""
-        return (self.folder / f"{key}.pt").exists()
+        """Whether undamaged tensors of this key are in the store."""
+        return self._read(f"{key}.pt") is not None
 
     def put_tensors(self, key: str, tensors: Any) -> None:
         """Write tensors in dictionaries, lists and plain values. Raises StoreError like `put`."""
@@ -111,12 +112,13 @@ class Store:
                 os.fsync(file.fileno())
             temporary.replace(self.folder / name)
         except OSError as error:
-            if temporary is not None:
-                temporary.unlink(missing_ok=True)
             raise StoreError(
                 f"cannot write to the store {self.folder} ({error}); results finished before are "
                 "kept; choose another folder with LABKIT_STORE or --store"
             ) from error
+        finally:  # on Ctrl-C too; after the renaming there is nothing left to remove
+            if temporary is not None:
+                temporary.unlink(missing_ok=True)
 
 
 def _checked(content: bytes) -> bytes | None:
@@ -126,12 +128,17 @@ def _checked(content: bytes) -> bytes | None:
 
 @lru_cache(maxsize=4)
 def shipped_results(folder: Path) -> dict[str, dict[str, Any]]:
-    """All results in the zip files of a folder, by key."""
+    """All results in the zip files of a folder, by key. Raises StoreError for a damaged file."""
     results: dict[str, dict[str, Any]] = {}
     for path in sorted(folder.glob("*.zip")):
-        with zipfile.ZipFile(path) as archive:
-            for name in archive.namelist():
-                results[name.removesuffix(".json")] = json.loads(archive.read(name))
+        try:
+            with zipfile.ZipFile(path) as archive:
+                for name in archive.namelist():
+                    results[name.removesuffix(".json")] = json.loads(archive.read(name))
+        except (OSError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+            raise StoreError(
+                f"the shipped results {path} are damaged ({error}); get the file again from git"
+            ) from error
     return results
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from labkit.checking import choice, fraction, positive, whole
+from labkit.checking import choice, fraction, positive, several, whole
 from labkit.data import Data, Split
 from labkit.networks import Population, State
 from labkit.pruning import Masks
@@ -55,7 +55,7 @@ class Recipe:
         positive("recipe.weight_decay", self.weight_decay, zero=True)
         whole("recipe.batch_size", self.batch_size, 1)
         whole("recipe.iterations", self.iterations, 1)
-        object.__setattr__(self, "milestones", tuple(self.milestones))
+        object.__setattr__(self, "milestones", several("recipe.milestones", self.milestones))
         for milestone in self.milestones:
             fraction("recipe.milestones", milestone, zero=False)
         if list(self.milestones) != sorted(set(self.milestones)):
@@ -159,7 +159,7 @@ def train(
     """
     parameters = dict(network.named_parameters())
     optimizer = recipe.make_optimizer(network)
-    if moments is not None:
+    if moments:  # plain SGD has none
         for parameter, state in zip(network.parameters(), moments, strict=True):
             optimizer.state[parameter] = {name: value.clone() for name, value in state.items()}
     pruned = [(parameters[name], mask.float()) for name, mask in (masks or {}).items()]

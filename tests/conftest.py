@@ -9,13 +9,14 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# Set before any test imports torch, matplotlib or labkit; kernels and servers inherit it.
+# Set before any test imports torch, matplotlib or labkit; kernels and servers inherit it. One
+# thread, as on Binder: on a busy machine two that wait for each other are many times slower.
 _SCRATCH = Path(tempfile.mkdtemp(prefix="labkit-tests-"))
 os.environ.update(
     {
         "LABKIT_STORE": str(_SCRATCH / "store"),
         "MPLBACKEND": "Agg",
-        "OMP_NUM_THREADS": "2",
+        "OMP_NUM_THREADS": "1",
         "IPYTHONDIR": str(_SCRATCH / "ipython"),
         "JUPYTER_CONFIG_DIR": str(_SCRATCH / "jupyter-config"),
         "JUPYTER_DATA_DIR": str(_SCRATCH / "jupyter-data"),

@@ -1,0 +1,552 @@
+"""Running: tickets start where the papers say, and to stop and go on changes nothing."""
+
+import errno
+import math
+import os
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+import pytest
+import torch
+from torch import Tensor
+
+from labkit import running
+from labkit.data import Data, Split
+from labkit.experiment import REWIND, TREATMENTS, Experiment, Task, Treatment, Trial
+from labkit.networks import State, build
+from labkit.pruning import Masks, Pruning, apply_masks, prune
+from labkit.running import Evaluated, Finished, Progress, missing, run, tables, work
+from labkit.store import Store, StoreError, ship
+from labkit.training import Recipe, generator, train
+
+ADAM = Recipe(learning_rate=0.02, batch_size=8, iterations=10)
+SGD = Recipe(
+    "sgd", 0.1, momentum=0.9, weight_decay=1e-3, batch_size=8, iterations=10, milestones=(0.5, 0.8)
+)
+LENET = Experiment(
+    task=Task(network="lenet-8-6", recipe=ADAM),
+    pruning=Pruning(rate=0.3, output_rate=0.1),
+    rounds=2,
+    seeds=(0, 1),
+    evaluate_every=4,
+)
+REWOUND = replace(LENET, task=replace(LENET.task, recipe=SGD), rewind=3)
+RESNET = Experiment(
+    task=Task(
+        network="resnet-8-w2",
+        recipe=replace(SGD, iterations=5, milestones=(), augmentation="flip-crop"),
+    ),
+    pruning=Pruning(scope="global", rate=0.4),
+    rounds=1,
+    rewind=2,
+    seeds=(3, 1),
+    evaluate_every=2,
+)
+
+
+def random_data(shape: tuple[int, int, int]) -> Data:
+    g = torch.Generator().manual_seed(5)
+
+    def split(size: int) -> Split:
+        labels = torch.randint(0, 3, (size,), generator=g)
+        noise = torch.randint(0, 100, (size, *shape), generator=g)
+        return Split((noise + 50 * labels[:, None, None, None]).to(torch.uint8), labels)
+
+    mean, deviation = torch.full((shape[0], 1, 1), 0.4), torch.full((shape[0], 1, 1), 0.25)
+    return Data("random", split(60), split(20), split(20), ("a", "b", "c"), mean, deviation)
+
+
+DATA = {"lenet-8-6": random_data((1, 8, 8)), "resnet-8-w2": random_data((3, 16, 16))}
+
+
+@pytest.fixture(autouse=True)
+def synthetic_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Task, "data", lambda task: DATA[task.network])
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Networks this small are slower with several threads, far slower beside other programs."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "store", shipped=False)
+
+
+class Start(NamedTuple):
+    """What a trial's training was called with."""
+
+    state: State  # of one network, no replica axis
+    masks: Masks
+    recipe: Recipe
+    seed: int
+    iteration: int
+    moments: list[dict[str, Tensor]] | None
+
+
+@pytest.fixture
+def follow(monkeypatch: pytest.MonkeyPatch):
+    """A function that runs an experiment and gives the start of every trial."""
+    calls: list[tuple[State, Recipe, Any, dict[str, Any]]] = []
+
+    def spy(network, recipe, data, seeds, **options):
+        calls.append((network.state(), recipe, seeds, options))
+        yield from train(network, recipe, data, seeds, **options)
+
+    monkeypatch.setattr(running, "train", spy)
+
+    def followed(experiment: Experiment, store: Store) -> dict[Trial, Start]:
+        calls.clear()
+        chunks: list[list[Trial]] = []
+        for event in run(experiment, store):
+            if isinstance(event, Evaluated) and (not chunks or event.trials is not chunks[-1]):
+                chunks.append(event.trials)
+        starts = {}
+        for trials, (state, recipe, seeds, options) in zip(chunks, calls, strict=True):
+            for i, trial in enumerate(trials):
+                masks = options["masks"] or {}
+                moments = options["moments"]
+                starts[trial] = Start(
+                    {name: tensor[i] for name, tensor in state.items()},
+                    {name: mask[i] for name, mask in masks.items()},
+                    recipe,
+                    seeds[i],
+                    options["start"],
+                    moments
+                    and [{n: t[i] if t.ndim else t for n, t in part.items()} for part in moments],
+                )
+        return starts
+
+    return followed
+
+
+def finish(experiment: Experiment, store: Store) -> running.Tables:
+    for _ in run(experiment, store):
+        pass
+    return tables(experiment, store)
+
+
+def assert_same(one: running.Tables, other: running.Tables) -> None:
+    pd.testing.assert_frame_equal(one.tickets, other.tickets, check_exact=True)
+    pd.testing.assert_frame_equal(one.curves, other.curves, check_exact=True)
+
+
+def initial(experiment: Experiment, seed: int, *purpose: str | int) -> State:
+    network = build(experiment.task.network, experiment.task.data().image_shape, 3)
+    network.initialise([generator(seed, *(purpose or ("initialisation",)))])
+    return {name: tensor[0] for name, tensor in network.state().items()}
+
+
+def dense_at(experiment: Experiment, at: int) -> dict[int, tuple[State, list[State]]]:
+    """Weights and moments of every seed's dense network after `at` iterations."""
+    data, seeds = experiment.task.data(), experiment.seeds
+    network = build(experiment.task.network, data.image_shape, 3, len(seeds))
+    network.initialise(generator(seed, "initialisation") for seed in seeds)
+    for step in train(network, experiment.task.recipe, data, seeds, snapshots=[at]):
+        if step.snapshot is not None:
+            saved = step.snapshot
+    return {
+        seed: (
+            {name: tensor[i] for name, tensor in saved.network.items()},
+            [{n: t[i] if t.ndim else t for n, t in part.items()} for part in saved.moments],
+        )
+        for i, seed in enumerate(seeds)
+    }
+
+
+def assert_equal(one: State, other: State) -> None:
+    assert one.keys() == other.keys()
+    for name, tensor in one.items():
+        assert torch.equal(tensor, other[name]), name
+
+
+# --------------------------------------------------------------------------- where tickets start
+
+
+def test_at_k_0_a_ticket_starts_from_the_initialisation(store: Store, follow) -> None:
+    starts = follow(LENET, store)
+    assert len(starts) == 6
+    for trial, start in starts.items():
+        expected = initial(LENET, trial.seed)
+        assert_equal(start.state, apply_masks(expected, start.masks))
+        assert (start.iteration, start.recipe, start.seed) == (0, ADAM, trial.seed)
+        assert not start.masks if trial.round == 0 else start.masks
+
+
+@pytest.mark.parametrize("experiment", [REWOUND, RESNET], ids=["lenet", "resnet"])
+def test_at_k_a_ticket_starts_from_the_dense_network_after_k_iterations(
+    experiment: Experiment, store: Store, follow
+) -> None:
+    at_k = dense_at(experiment, experiment.rewind)
+    for trial, start in follow(experiment, store).items():
+        if trial.round:  # biases and all of batch normalisation included
+            assert_equal(start.state, apply_masks(at_k[trial.seed][0], start.masks))
+            assert start.iteration == experiment.rewind
+            assert work(trial) == experiment.task.recipe.iterations - experiment.rewind
+            for name, tensor in initial(experiment, trial.seed).items():
+                if name.endswith("bias") or name.endswith("variance"):
+                    assert not torch.equal(start.state[name], tensor), "they have been trained"
+
+
+@pytest.mark.parametrize("experiment", [LENET, RESNET], ids=["layerwise", "global"])
+def test_a_mask_prunes_what_the_round_before_has_trained(
+    experiment: Experiment, store: Store, follow
+) -> None:
+    for trial, start in follow(experiment, store).items():
+        if trial.round:
+            before = store.get_tensors(trial.parent.key)
+            expected = prune(experiment.pruning, before["final"], before["masks"], [])
+            assert_equal(start.masks, {name: mask[0] for name, mask in expected.items()})
+            for name, mask in before["masks"].items():
+                assert not (start.masks[name] & ~mask[0]).any(), "masks never grow back"
+            own = store.get_tensors(trial.key)
+            assert_equal({n: m[0] for n, m in own["masks"].items()}, start.masks)
+            for name, mask in start.masks.items():
+                assert not own["final"][name][0][~mask].any(), "pruned weights stay zero"
+
+
+def test_random_pruning_differs_between_seeds_and_rounds(store: Store, follow) -> None:
+    experiment = replace(LENET, pruning=Pruning("random", rate=0.5))
+    starts = follow(experiment, store)
+    masks = {(t.round, t.seed): s.masks["layers.0.weight"] for t, s in starts.items() if t.round}
+    assert not torch.equal(masks[1, 0], masks[1, 1])
+    assert (masks[2, 0] <= masks[1, 0]).all()
+
+
+# ------------------------------------------------------------------------------------ treatments
+
+
+@pytest.fixture
+def treated(store: Store, follow) -> dict[tuple[int, str, int, int], Start]:
+    """(round, label, seed, draw) -> start of every trial of an experiment with all treatments."""
+    experiment = replace(REWOUND, treatments=tuple(TREATMENTS.values()), draws=2)
+    return {(t.round, t.label, t.seed, t.draw): s for t, s in follow(experiment, store).items()}
+
+
+def test_treatments_are_what_their_names_say(treated, store: Store) -> None:
+    assert len(treated) == 2 + 2 * (3 * 2 + 3 * 4)
+    at_k = dense_at(REWOUND, 3)
+    for (number, label, seed, _), start in treated.items():
+        assert start.seed == seed, "all arms of a seed see the same batches"
+        assert start.moments is None, "every round has a new optimizer"
+        if number == 0:
+            continue
+        ticket = treated[number, "rewind", seed, 0]
+        same_mask = all(torch.equal(start.masks[n], m) for n, m in ticket.masks.items())
+        assert same_mask == (label not in ("shuffled-mask", "random-mask"))
+        if label in ("shuffled-mask", "random-mask"):
+            assert_equal(start.state, apply_masks(at_k[seed][0], start.masks))
+        if label in ("fine-tune", "learning-rate-rewind"):
+            parent = Trial(REWOUND, seed, number - 1, REWIND)
+            final = {n: t[0] for n, t in store.get_tensors(parent.key)["final"].items()}
+            assert_equal(start.state, apply_masks(final, start.masks))
+        last_rate = {SGD.rate(9)}
+        if label == "fine-tune":
+            assert {start.recipe.rate(t) for t in range(10)} == last_rate == {0.1 * 0.1**2}
+        else:
+            assert start.recipe == SGD
+        assert start.iteration == (0 if label == "reinitialise" else 3)
+
+
+def test_a_reinitialised_control_keeps_the_mask_and_draws_new_weights(treated) -> None:
+    drawn = {key: start for key, start in treated.items() if key[1] == "reinitialise"}
+    assert len(drawn) == 8  # rounds x seeds x draws
+    for (_, _, seed, _), start in drawn.items():
+        expected = initial(REWOUND, seed)
+        for name, mask in start.masks.items():
+            assert (start.state[name] != expected[name])[mask].all()
+            assert not start.state[name][~mask].any()
+            assert not start.state[name.replace("weight", "bias")].any()
+        new = start.state["layers.0.weight"][start.masks["layers.0.weight"]]
+        assert new.std().item() == pytest.approx(math.sqrt(2 / (64 + 8)), rel=0.25)
+    first = [start.state["layers.0.weight"] for start in drawn.values()]
+    products = [(a * b).ne(0).any() and (a == b)[a.ne(0)].any() for a in first for b in first]
+    assert sum(map(bool, products)) == len(first), "no two draws share a weight"
+
+
+def test_control_masks_keep_the_count_per_layer_or_in_all(treated) -> None:
+    for (number, label, seed, draw), start in treated.items():
+        if label not in ("shuffled-mask", "random-mask"):
+            continue
+        ticket = treated[number, "rewind", seed, 0].masks
+        own = {name: mask.sum().item() for name, mask in start.masks.items()}
+        its = {name: mask.sum().item() for name, mask in ticket.items()}
+        assert sum(own.values()) == sum(its.values())
+        assert own == its or label == "random-mask"
+        other = treated[number, label, seed, 1 - draw].masks
+        assert not torch.equal(start.masks["layers.0.weight"], other["layers.0.weight"])
+
+
+@pytest.mark.parametrize(
+    "recipe", [ADAM, SGD, replace(SGD, momentum=0.0)], ids=["adam", "sgd", "no momentum"]
+)
+def test_the_optimizer_is_restored_or_fresh_at_k(recipe: Recipe, store: Store, follow) -> None:
+    fresh = replace(REWOUND, task=replace(REWOUND.task, recipe=recipe), rounds=1)
+    restored = replace(
+        fresh, optimizer_state="restored", treatments=("learning-rate-rewind", "shuffled-mask")
+    )
+    assert all(start.moments is None for start in follow(fresh, store).values())
+    at_k = dense_at(fresh, 3)
+    for trial, start in follow(restored, store).items():
+        if trial.treatment.weights == "final":
+            assert start.moments is None, "moments go with the weights they belong to"
+            continue
+        for found, expected in zip(start.moments, at_k[trial.seed][1], strict=True):
+            assert_equal(found, expected)
+    losses = [tables(e, store).curves for e in (fresh, restored)]
+    last = [t[(t["round"] == 1) & (t.treatment == "rewind")].validation_loss for t in losses]
+    assert (last[0].iloc[-1] == last[1].iloc[-1]) == (recipe.momentum == 0 and recipe is not ADAM)
+
+
+def test_a_treatment_of_ones_own_combines_the_three_choices(store: Store, follow) -> None:
+    mine = Treatment("mine", mask="shuffled", weights="final", schedule="restarted")
+    experiment = replace(REWOUND, rounds=1, treatments=(mine,), seeds=(0,))
+    start = next(s for t, s in follow(experiment, store).items() if t.label == "mine")
+    dense = store.get_tensors(Trial(experiment, 0, 0, REWIND).key)["final"]
+    expected = apply_masks({n: t[0] for n, t in dense.items()}, start.masks)
+    assert_equal(start.state, expected)
+    assert start.iteration == 0 and start.recipe == SGD
+
+
+# ----------------------------------------------------------------------------- stop and go on
+
+FULL = replace(REWOUND, treatments=("reinitialise", "fine-tune"), optimizer_state="restored")
+
+
+@pytest.mark.parametrize("experiment", [FULL, RESNET], ids=["lenet", "resnet"])
+def test_the_same_experiment_gives_the_same_numbers(experiment: Experiment, tmp_path: Path) -> None:
+    before = torch.get_rng_state()
+    one, other = (finish(experiment, Store(tmp_path / n, shipped=False)) for n in "ab")
+    assert_same(one, other)
+    assert torch.equal(torch.get_rng_state(), before), "nothing is drawn globally"
+
+
+@pytest.mark.parametrize("experiment", [FULL, RESNET], ids=["lenet", "resnet"])
+def test_killed_and_resumed_it_gives_the_same_numbers(
+    experiment: Experiment, tmp_path: Path, store: Store
+) -> None:
+    events = list(run(experiment, store))
+    expected = tables(experiment, store)
+    finished = [n for n, event in enumerate(events) if isinstance(event, Finished)]
+    for count in (1, len(events) // 3, finished[0] + 1, finished[2], finished[-1]):
+        other = Store(tmp_path / f"killed-{count}", shipped=False)
+        killed = run(experiment, other)
+        done = {e.trial for e in islice(killed, count) if isinstance(e, Finished)}
+        killed.close()
+        assert not done & set(missing(experiment, other)), "what is done is kept"
+        assert_same(finish(experiment, other), expected)
+
+
+def test_killed_again_and_again_it_still_ends(store: Store, tmp_path: Path) -> None:
+    expected = finish(FULL, Store(tmp_path / "whole", shipped=False))
+    for _ in range(30):
+        stopped = run(FULL, store)
+        for event in stopped:
+            if isinstance(event, Finished):
+                break
+        stopped.close()
+    assert not missing(FULL, store)
+    assert_same(tables(FULL, store), expected)
+
+
+def test_what_is_there_is_not_trained_again(store: Store, monkeypatch) -> None:
+    expected = finish(LENET, store)
+    monkeypatch.setattr(Task, "data", lambda _: pytest.fail("the data are not needed"))
+    assert list(run(LENET, store)) == []
+    assert_same(tables(LENET, store), expected)
+
+
+def test_experiments_share_the_dense_networks_and_the_chain(store: Store) -> None:
+    finish(replace(LENET, rounds=1), store)
+    other = replace(LENET, rounds=1, pruning=Pruning(scope="global"))
+    assert {trial.round for trial in missing(other, store)} == {1}
+    longer = replace(LENET, treatments=("reinitialise",))
+    todo = missing(longer, store)
+    assert [t for t in todo if t.round == 0] == []
+    assert {t.label for t in todo if t.round == 1} == {"reinitialise"}
+    assert len(finish(longer, store).tickets) == 2 + 4 + 4
+
+
+def test_a_chain_known_from_shipped_results_is_trained_when_its_weights_are_needed(
+    store: Store, tmp_path: Path, monkeypatch
+) -> None:
+    expected = finish(LENET, store)
+    trials = [t for n in range(3) for t in LENET.trials(n)]
+    ship({t.key: store.get(t.key) for t in trials}, tmp_path / "data" / "results" / "a.zip")
+    monkeypatch.setenv("LABKIT_DATA", str(tmp_path / "data"))
+    student = Store(tmp_path / "student")
+    assert missing(LENET, student) == []
+    assert_same(tables(LENET, student), expected)
+    longer = replace(LENET, treatments=("fine-tune",), treated_rounds=(2,))
+    assert [(t.round, t.label) for t in missing(longer, student)] == [
+        *[(0, "dense")] * 2,
+        *[(1, "rewind")] * 2,
+        *[(2, "fine-tune")] * 2,
+    ]
+    assert len(finish(longer, student).tickets) == 8
+
+
+def test_a_damaged_entry_is_trained_again_with_a_warning(store: Store) -> None:
+    expected = finish(LENET, store)
+    parent = Trial(LENET, 0, 1, REWIND)
+    for suffix in ("pt", "json"):
+        path = store.folder / f"{parent.key}.{suffix}"
+        path.write_bytes(path.read_bytes()[:-7])
+    child = store.folder / f"{Trial(LENET, 0, 2, REWIND).key}.json"
+    child.unlink()
+    with pytest.warns(UserWarning, match="is damaged; computing it again"):
+        again = finish(LENET, store)
+    pd.testing.assert_frame_equal(again.tickets, expected.tickets, rtol=1e-3)
+
+
+def test_damaged_weights_whose_result_is_whole_are_trained_again(store: Store) -> None:
+    finish(replace(LENET, rounds=1), store)
+    path = store.folder / f"{Trial(LENET, 0, 1, REWIND).key}.pt"
+    path.write_bytes(path.read_bytes()[:-7])
+    with pytest.warns(UserWarning, match="is damaged; computing it again"):
+        assert len(finish(LENET, store).tickets) == 6
+
+
+def test_lost_rewind_weights_are_trained_again(store: Store) -> None:
+    expected = finish(REWOUND, store)
+    for seed in REWOUND.seeds:
+        (store.folder / f"{Trial(REWOUND, seed, 0, REWIND).rewind_key}.pt").unlink()
+        (store.folder / f"{Trial(REWOUND, seed, 2, REWIND).key}.json").unlink()
+    pd.testing.assert_frame_equal(finish(REWOUND, store).tickets, expected.tickets, rtol=1e-3)
+
+
+def test_a_full_disk_stops_the_run_and_loses_nothing(
+    store: Store, tmp_path: Path, monkeypatch
+) -> None:
+    expected = finish(FULL, Store(tmp_path / "whole", shipped=False))
+    real, writes = os.fsync, iter(range(1_000))
+
+    def fills_up(descriptor: int) -> None:
+        if next(writes) >= 9:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fills_up)
+    with pytest.raises(StoreError, match="No space left on device"):
+        finish(FULL, store)
+    monkeypatch.setattr(os, "fsync", real)
+    assert 0 < len(tables(FULL, store).tickets) < len(expected.tickets)
+    assert not list(store.damaged()) and not list(store.folder.glob("*.part"))
+    resumed = finish(FULL, store)
+    pd.testing.assert_frame_equal(resumed.tickets, expected.tickets, rtol=1e-3)
+
+
+# ------------------------------------------------------------------------------ events and tables
+
+
+def test_progress_counts_every_iteration_of_every_network(store: Store) -> None:
+    events = list(run(FULL, store))
+    progress = [event for event in events if isinstance(event, Progress)]
+    total = sum(work(trial) for number in range(3) for trial in FULL.trials(number))
+    assert [p.done for p in progress] == sorted(p.done for p in progress)
+    assert {p.total for p in progress} == {total} and progress[-1].done == total
+    assert [p.round for p in progress] == sorted(p.round for p in progress)
+    finished = [event.trial for event in events if isinstance(event, Finished)]
+    assert sorted(t.key for t in finished) == sorted(
+        t.key for n in range(3) for t in FULL.trials(n)
+    )
+
+
+def test_a_population_has_one_schedule_and_a_limited_size(monkeypatch) -> None:
+    monkeypatch.setattr(running, "population_limit", lambda *_: 3)
+    trials = replace(FULL, treatments=tuple(TREATMENTS), draws=3).trials(1)
+    chunks = list(running.chunks(trials, "cpu"))
+    assert sorted(t.key for chunk in chunks for t in chunk) == sorted(t.key for t in trials)
+    for chunk in chunks:
+        assert len(chunk) <= 3
+        assert len({(t.start, t.treatment.schedule == "last") for t in chunk}) == 1
+        restored = {t.treatment.weights == "rewound" for t in chunk if t.start}
+        assert len(restored) <= 1
+
+
+def test_tables_have_a_row_per_network_and_per_evaluation(store: Store) -> None:
+    assert len(tables(FULL, store).tickets) == len(tables(FULL, store).curves) == 0
+    tickets, curves = _both(FULL, store)
+    assert len(tickets) == 2 + 2 * 6
+    for column in ("seed", "round", "treatment", "draw", "density"):
+        assert column in tickets and column in curves
+    assert set(tickets.treatment) == {"dense", "rewind", "reinitialise", "fine-tune"}
+    assert set(curves[curves["round"] == 0].iteration) == {0, 4, 8, 10}
+    rewound = curves[curves.treatment == "rewind"]
+    assert set(rewound.iteration) == {4, 8, 10}, "they start at 3"
+    sizes = {0: 64 * 8 + 8 * 6 + 6 * 3}
+    sizes[1] = sizes[0] - round(0.3 * 512) - round(0.3 * 48) - round(0.1 * 18)
+    for number, size in sizes.items():
+        rows = tickets[tickets["round"] == number]
+        assert set(rows.weights) == {size}
+        assert set(rows.parameters) == {size + 8 + 6 + 3}
+        assert set(rows.flops) == {2 * size}
+        assert rows.density.tolist() == pytest.approx([size / sizes[0]] * len(rows))
+
+
+def _both(experiment: Experiment, store: Store) -> tuple[pd.DataFrame, pd.DataFrame]:
+    found = finish(experiment, store)
+    return found.tickets, found.curves
+
+
+def test_early_stopping_is_the_minimum_of_the_validation_loss_and_test_is_read_there(
+    store: Store,
+) -> None:
+    experiment = replace(FULL, evaluate_every=1)
+    tickets, curves = _both(experiment, store)
+    names = ["seed", "round", "treatment", "draw"]
+    by_network = dict(list(curves.groupby(names)))
+    for row in tickets.to_dict("records"):
+        curve = by_network[tuple(row[name] for name in names)].reset_index(drop=True)
+        best = curve.loc[curve.validation_loss.idxmin()]
+        assert row["early_stop"] == best.iteration
+        assert row["test_accuracy"] == best.test_accuracy
+        assert row["censored"] == (best.iteration == 10)
+        assert row["final_test_accuracy"] == curve.test_accuracy.iloc[-1]
+        lowest = curve.validation_loss.cummin().shift(fill_value=math.inf)
+        read = curve.test_accuracy.notna()
+        assert read[curve.validation_loss < lowest].all() and read.iloc[-1]
+        assert not read[(curve.validation_loss > lowest) & (curve.iteration < 10)].any()
+
+
+@pytest.mark.parametrize(
+    ("losses", "stop", "censored"),
+    [([3, 1, 2], 10, False), ([3, 2, 1], 20, True), ([1, 1, 1], 0, False), ([5], 0, True)],
+)
+def test_a_minimum_at_the_last_evaluation_is_censored(losses, stop: int, censored: bool) -> None:
+    curve = {
+        "iteration": [0, 10, 20][: len(losses)],
+        "validation_loss": losses,
+        "test_accuracy": [0.1, 0.2, 0.3],
+    }
+    found = running._early_stop(curve)
+    assert found == {
+        "early_stop": stop,
+        "censored": censored,
+        "test_accuracy": 0.1 + stop / 100 if stop != 20 else 0.3,
+    }
+
+
+def test_a_result_tells_where_it_comes_from(store: Store) -> None:
+    event = next(event for event in run(LENET, store) if isinstance(event, Finished))
+    assert event.result["trial"]["seed"] == event.trial.seed
+    assert event.result["trial"]["task"]["recipe"]["iterations"] == 10
+    assert event.result["provenance"]["torch"] == torch.__version__
+    assert {"device", "threads", "seconds", "python", "finished"} <= set(event.result["provenance"])
+
+
+def test_a_diverging_network_is_a_result_too(store: Store) -> None:
+    wild = Recipe("sgd", 1e30, batch_size=8, iterations=6)
+    experiment = replace(LENET, task=replace(LENET.task, recipe=wild), rounds=1, evaluate_every=1)
+    found = finish(experiment, store)
+    assert len(found.tickets) == 4
+    assert (found.tickets.early_stop == 0).all()
+    assert (found.tickets.test_accuracy.between(0, 1)).all()
