@@ -181,7 +181,7 @@ def move(control: Locator) -> None:
     raise AssertionError(f"no arrow key changes the control from {before}")
 
 
-def wait_for_change(area: Locator, before: list[str], seconds: float = 30) -> list[str]:
+def wait_for_change(area: Locator, before: list[str], seconds: float = 120) -> list[str]:
     """The pictures in the area once they differ from before."""
     deadline = time.monotonic() + seconds
     while (now := pictures(area)) == before:

@@ -48,6 +48,14 @@ BAD = [
     (Experiment, "seeds", (1, 1), "one or more different numbers"),
     (Experiment, "seeds", (-1,), "from 0"),
     (Experiment, "evaluate_every", 0, "from 1"),
+    (Recipe, "milestones", 0.5, "list or a tuple"),
+    (Experiment, "seeds", 3, "list or a tuple"),
+    (Experiment, "treated_rounds", 2, "list or a tuple"),
+    (Experiment, "treatments", "fine-tune", "list or a tuple"),
+    (Experiment, "treatments", (3,), "rewind, fine-tune"),
+    (Experiment, "task", "mnist", "must be a Task"),
+    (Experiment, "pruning", 0.2, "must be a Pruning"),
+    (Task, "recipe", "adam", "must be a Recipe"),
 ]
 
 
@@ -68,6 +76,17 @@ def test_an_unknown_data_set_is_an_error_that_lists_the_known():
 def test_a_treatment_has_three_choices_each_from_a_list(field: str):
     with pytest.raises(ValueError, match=rf"treatment\.{field} must be one of .*, not 'none'"):
         Treatment("mine", **{field: "none"})
+
+
+@pytest.mark.parametrize("name", ["rewind", "dense"])
+def test_a_treatment_may_not_be_called_like_the_chain(name: str):
+    with pytest.raises(ValueError, match=f"treatments must have different names.* not {name}"):
+        Experiment(treatments=(Treatment(name, weights="final"),))
+
+
+def test_a_treatment_is_called_by_a_word():
+    with pytest.raises(ValueError, match=r"treatment\.name must be a str, not 3"):
+        Treatment(3)
 
 
 @pytest.mark.parametrize("field", ["conv_rate", "output_rate"])

@@ -1,6 +1,7 @@
 """An entry is whole or absent, is found by its content, and a damaged one is computed again."""
 
 import errno
+import json
 import multiprocessing
 import os
 import string
@@ -49,7 +50,10 @@ def test_tensors_come_back_bit_for_bit(store: Store):
     assert store.has_tensors(KEY) and store.get(KEY) is None
 
 
-@given(lineage=st.dictionaries(st.sampled_from("abcd"), values, min_size=2))
+finite = values.filter(lambda value: "Infinity" not in json.dumps(value))
+
+
+@given(lineage=st.dictionaries(st.sampled_from("abcd"), finite, min_size=2))
 def test_a_key_depends_on_the_content_and_not_on_the_order(lineage):
     backwards = dict(reversed(lineage.items()))
     assert key_of(backwards) == key_of(lineage) != key_of({**lineage, "e": 1})
