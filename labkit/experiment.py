@@ -9,7 +9,7 @@ at iteration `rewind`, and trains them again. That chain is always run; the othe
 experiment are trained on its masks, beside it.
 """
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from typing import Any
 
 from labkit.checking import choice, instance, several, whole
@@ -171,6 +171,23 @@ class Experiment:
         ]
 
 
+def settings(value: Any) -> dict[str, Any]:
+    """The fields of a dataclass that differ from their defaults, dataclasses inside likewise.
+
+    This is what results are addressed by, so a field that is added later, with a default that
+    means what was done before, leaves the addresses of all results as they are.
+    """
+    found = {}
+    for item in fields(value):
+        own = getattr(value, item.name)
+        if is_dataclass(own):
+            if inner := settings(own):
+                found[item.name] = inner
+        elif item.default is MISSING or own != item.default:
+            found[item.name] = own
+    return found
+
+
 @dataclass(frozen=True)
 class Trial:
     """One network to be trained, a member of an experiment."""
@@ -195,10 +212,10 @@ class Trial:
     def lineage(self) -> dict[str, Any]:
         """All that determines the result, and nothing else."""
         e = self.experiment
-        lineage = {"task": asdict(e.task), "seed": self.seed, "every": e.evaluate_every}
+        lineage = {"task": settings(e.task), "seed": self.seed, "every": e.evaluate_every}
         if self.round:
-            chain = {"pruning": asdict(e.pruning), "rewind": e.rewind, "round": self.round}
-            choices = {k: v for k, v in asdict(self.treatment).items() if k != "name"}
+            chain = {"pruning": settings(e.pruning), "rewind": e.rewind, "round": self.round}
+            choices = {k: v for k, v in settings(self.treatment).items() if k != "name"}
             lineage |= {**chain, "optimizer_state": e.optimizer_state, **choices, "draw": self.draw}
         return lineage
 
@@ -211,7 +228,7 @@ class Trial:
     def rewind_key(self) -> str:
         """The address of the dense network's state at the rewind iteration."""
         e = self.experiment
-        return key_of({"task": asdict(e.task), "seed": self.seed, "at": e.rewind})
+        return key_of({"task": settings(e.task), "seed": self.seed, "at": e.rewind})
 
     @property
     def parent(self) -> "Trial":

@@ -67,22 +67,21 @@ def execute(notebook: NotebookNode, folder: Path, seconds: float = SECONDS) -> l
     _install_kernel()
     before, after = (nbformat.v4.new_code_cell(source) for source in (_BEFORE, _AFTER))
     notebook.cells = [before, *notebook.cells, after]
+    deadline = time.monotonic() + seconds
     client = NotebookClient(
         notebook,
         kernel_name=_KERNEL,
-        timeout=seconds,
+        timeout_func=lambda _: max(0.1, deadline - time.monotonic()),
         resources={"metadata": {"path": str(folder)}},
         store_widget_state=True,
     )
     stopped = []
-    start = time.monotonic()
     try:
-        asyncio.run(asyncio.wait_for(client.async_execute(env=kernel_environment()), seconds))
+        asyncio.run(client.async_execute(env=kernel_environment()))
     except CellExecutionError:
         pass  # The cell holds the error output that `faults` reports.
-    except (CellTimeoutError, DeadKernelError, asyncio.TimeoutError):
-        # nbclient ends the kernel at a time-out, and may then report it as dead.
-        late = time.monotonic() - start >= seconds
+    except (CellTimeoutError, DeadKernelError):
+        late = time.monotonic() >= deadline
         reason = f"not finished within {seconds} s" if late else "the kernel died"
         started = [cell.source for cell in notebook.cells if "execution" in cell.metadata]
         last = started[-1].strip()[:60] if started else "before the first"
