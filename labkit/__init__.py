@@ -6,24 +6,30 @@ for event in run(experiment, store): ...
 tables(experiment, store).tickets
 """
 
-from labkit.data import Data, DataError, Split, load
-from labkit.experiment import TREATMENTS, Experiment, Task, Treatment
-from labkit.networks import Population, build, stack
-from labkit.presets import preset
-from labkit.pruning import (
-    Pruning,
-    apply_masks,
-    density,
-    flops,
-    full_masks,
-    prune,
-    random_masks,
-    remove_lowest,
-    shuffle_layers,
-)
-from labkit.running import Evaluated, Finished, Progress, Tables, run, tables
-from labkit.store import Store, StoreError
-from labkit.training import Recipe, evaluate_on, generator, train
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from labkit.machine import limit_threads
+
+if TYPE_CHECKING:
+    from labkit.data import Data, DataError, Split, load
+    from labkit.experiment import TREATMENTS, Experiment, Task, Treatment
+    from labkit.networks import Population, build, stack
+    from labkit.presets import preset
+    from labkit.pruning import (
+        Pruning,
+        apply_masks,
+        density,
+        flops,
+        full_masks,
+        prune,
+        random_masks,
+        remove_lowest,
+        shuffle_layers,
+    )
+    from labkit.running import Evaluated, Finished, Progress, Tables, run, tables
+    from labkit.store import Store, StoreError
+    from labkit.training import Recipe, evaluate_on, generator, train
 
 __version__ = "0.1.0"
 __all__ = [
@@ -61,3 +67,20 @@ __all__ = [
     "tables",
     "train",
 ]
+_HOMES = ("data", "experiment", "networks", "presets", "pruning", "running", "store", "training")
+
+limit_threads()
+
+if not TYPE_CHECKING:  # which knows the names better
+
+    def __getattr__(name: str) -> Any:
+        # The engine is imported when first asked for: torch takes seconds, `labkit --help` none.
+        if name in __all__:
+            for home in _HOMES:
+                module = import_module(f"labkit.{home}")
+                if hasattr(module, name):
+                    return getattr(module, name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})

@@ -8,11 +8,8 @@ torch takes seconds to import, so everything that needs it is imported where it 
 """
 
 import argparse
-import hashlib
-import importlib
 import json
 import os
-import platform
 import shlex
 import signal
 import sys
@@ -24,9 +21,11 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
+
+from labkit import __version__
+from labkit.machine import DEVICES, available_cores, device_in_words, find_device
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -107,7 +106,7 @@ def _parser() -> _Parser:
         description="The Lottery Ticket Lab: three papers on pruning, reproduced live.",
         allow_abbrev=False,
     )
-    parser.add_argument("--version", action="version", version=f"labkit {_version('labkit')}")
+    parser.add_argument("--version", action="version", version=f"labkit {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def command(name: str, run: Callable[[argparse.Namespace], int], text: str) -> _Parser:
@@ -157,7 +156,7 @@ def _add_size(parser: argparse.ArgumentParser, text: str = "size of the experime
 def _add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--device",
-        choices=("auto", "cpu", "cuda"),
+        choices=DEVICES,
         default="auto",
         help="auto (the default) is a GPU when there is one",
     )
@@ -187,7 +186,7 @@ def _reproduce(arguments: argparse.Namespace) -> int:
         experiments.append(_seeded(_preset(name, arguments.size), arguments.seeds))
     reports = _report_paths(arguments.report, names)
     # A reproduction trains: results that came with the lab are shown beside it, never as it.
-    store, device = _store(arguments, shipped=False, writing=True), _device(arguments)
+    store, device = _store(arguments, shipped=False, writing=True), find_device(arguments.device)
     for name, experiment, path in zip(names, experiments, reports, strict=True):
         run = _follow(f"{name} ({arguments.size})", experiment, store, device)
         reference = _reference(name)
@@ -200,7 +199,7 @@ def _reproduce(arguments: argparse.Namespace) -> int:
 
 def _train(arguments: argparse.Namespace) -> int:
     experiment = _experiment(arguments)
-    store, device = _store(arguments, writing=True), _device(arguments)
+    store, device = _store(arguments, writing=True), find_device(arguments.device)
     results = _follow(f"{arguments.preset} ({arguments.size})", experiment, store, device)
     print(_summary(results.tickets))
     print(f"\nMeans over seeds and draws. Results are in {store.folder}")
@@ -234,11 +233,11 @@ def _claims(arguments: argparse.Namespace) -> int:
 
 
 def _plan(arguments: argparse.Namespace) -> int:
-    from labkit.planning import available_cores, plan
+    from labkit.planning import plan
     from labkit.progress import duration
 
     experiment = _experiment(arguments)
-    store, device = _store(arguments), _device(arguments)
+    store, device = _store(arguments), find_device(arguments.device)
     busy = os.getloadavg()[0] / available_cores() if hasattr(os, "getloadavg") else 0.0
     what = plan(experiment, store, device)
     print(f"{arguments.preset} ({arguments.size}): {what.trials} networks, {what.stored} of them "
@@ -247,7 +246,7 @@ def _plan(arguments: argparse.Namespace) -> int:
         print("nothing to train: 0 minutes")
         return DONE
     print(f"to train: {what.trials - what.stored} networks, {what.iterations:,} iterations in all")
-    print(f"this machine: {_device_in_words(device)}; {what.milliseconds:.2f} ms per network and "
+    print(f"this machine: {device_in_words(device)}; {what.milliseconds:.2f} ms per network and "
           f"iteration, {what.side_by_side} side by side")  # fmt: skip
     memory = f"{what.megabytes:,.0f} MB of memory"
     if what.gpu_megabytes:
@@ -283,97 +282,14 @@ def _export(arguments: argparse.Namespace) -> int:
 
 
 def _doctor(arguments: argparse.Namespace) -> int:
+    from labkit.doctor import examine
+
     wrong = 0
-    for check in (_check_versions, _check_device, _check_data, _check_shipped, _check_store):
-        for state, text in check(arguments):
-            wrong += state == "WRONG"
-            print(f"{state:<5}  {text}", flush=True)
+    for state, text in examine(arguments.store):
+        wrong += state == "WRONG"
+        print(f"{state:<5}  {text}", flush=True)
     print(f"{wrong} problem{'' if wrong == 1 else 's'} found" if wrong else "all is well")
     return FAILED if wrong else DONE
-
-
-# What the doctor looks at. Each yields a state, "ok", "note" or "WRONG", and a sentence.
-
-_Findings = Iterator[tuple[str, str]]
-
-
-def _check_versions(_: argparse.Namespace) -> _Findings:
-    yield "ok", f"labkit {_version('labkit')} in {Path(__file__).parent}"
-    yield "ok", f"python {platform.python_version()} on {platform.platform()}"
-    for name in ("torch", "numpy", "pandas", "matplotlib", "seaborn", "ipywidgets", "jupyterlab"):
-        version = _version(name)
-        yield "WRONG" if version == "not installed" else "ok", f"{name} {version}"
-    try:
-        importlib.import_module("torchvision")
-        yield "ok", f"torchvision {_version('torchvision')}"
-    except Exception as error:  # one built for another torch raises RuntimeError, or worse
-        yield (
-            "note",
-            f"torchvision {_version('torchvision')} cannot be imported "
-            f"({type(error).__name__}: {error}); without it only the bundled data sets can be used",
-        )
-
-
-def _check_device(_: argparse.Namespace) -> _Findings:
-    yield "ok", f"device: {_device_in_words(_device(argparse.Namespace(device='auto')))}"
-
-
-def _check_data(_: argparse.Namespace) -> _Findings:
-    from labkit.data import data_folder
-
-    folder, bad, count = data_folder(), 0, 0
-    try:
-        listed = [line.split() for line in (folder / "SHA256SUMS").read_text().splitlines()]
-        for expected, name in listed:
-            count += 1
-            content = (folder / name).read_bytes() if (folder / name).is_file() else None
-            if content is None or hashlib.sha256(content).hexdigest() != expected:
-                bad += 1
-                yield "WRONG", f"data: {folder / name} is {'damaged' if content else 'missing'}"
-    except (OSError, ValueError) as error:
-        yield "WRONG", f"data: cannot read {folder / 'SHA256SUMS'} ({error})"
-        return
-    if not bad:
-        yield "ok", f"data: {count} bundled files in {folder} have their digests"
-
-
-def _check_shipped(_: argparse.Namespace) -> _Findings:
-    from labkit.data import data_folder
-
-    folder = data_folder() / "results"
-    files = sorted(folder.glob("*.zip"))
-    for path in files:
-        try:
-            with zipfile.ZipFile(path) as archive:
-                damaged = archive.testzip()
-                names = archive.namelist()
-        except (OSError, zipfile.BadZipFile, zlib.error) as error:
-            yield "WRONG", f"shipped results: {path} is damaged ({error})"
-            continue
-        if damaged:
-            yield "WRONG", f"shipped results: {damaged} in {path} is damaged"
-        else:
-            yield "ok", f"shipped results: {len(names)} in {path.name}"
-    if not files:
-        yield "note", f"shipped results: none in {folder}"
-
-
-def _check_store(arguments: argparse.Namespace) -> _Findings:
-    from labkit.store import Store, StoreError
-
-    try:
-        store = Store(arguments.store)
-        _check_writable(store)
-        results, tensors = (len(list(store.folder.glob(f"*.{kind}"))) for kind in ("json", "pt"))
-        yield (
-            "ok",
-            f"store: {results} results and {tensors} states of networks in {store.folder}, "
-            "which can be written to",
-        )
-        for path in store.damaged():
-            yield "WRONG", f"store: {path} is damaged; the next run that needs it makes it anew"
-    except (StoreError, OSError) as error:
-        yield "WRONG", f"store: {error}"
 
 
 # From words to values.
@@ -417,21 +333,8 @@ def _store(
 
     store = Store(arguments.store, shipped=shipped)
     if writing:  # now, and not when the first network is finished
-        _check_writable(store)
+        store.check_writable()
     return store
-
-
-def _check_writable(store: "Store") -> None:
-    from labkit.store import StoreError
-
-    try:
-        store.folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=store.folder).close()
-    except OSError as error:
-        raise StoreError(
-            f"cannot write to the store {store.folder} ({error}); choose another folder with "
-            "LABKIT_STORE or --store"
-        ) from error
 
 
 def _report_paths(path: Path, names: list[str]) -> list[Path]:
@@ -451,30 +354,6 @@ def _report_paths(path: Path, names: list[str]) -> list[Path]:
     return [path.with_name(f"{path.stem}-{name}{path.suffix}") for name in names]
 
 
-def _device(arguments: argparse.Namespace) -> str:
-    """The device's name for torch; sets the number of threads as well."""
-    import torch
-
-    from labkit.planning import available_cores
-
-    # Never more than torch chose, which knows of OMP_NUM_THREADS and of hyper-threads.
-    torch.set_num_threads(min(torch.get_num_threads(), available_cores()))
-    if arguments.device == "cpu" or (arguments.device == "auto" and not torch.cuda.is_available()):
-        return "cpu"
-    if not torch.cuda.is_available():
-        raise ValueError("--device must be auto or cpu, not cuda: torch finds no CUDA device here")
-    return "cuda"
-
-
-def _device_in_words(device: str) -> str:
-    import torch
-
-    threads = torch.get_num_threads()
-    if device == "cpu":
-        return f"CPU {platform.machine()}, {threads} thread{'' if threads == 1 else 's'}"
-    return torch.cuda.get_device_name()
-
-
 # Running and showing.
 
 
@@ -486,7 +365,7 @@ def _follow(title: str, experiment: "Experiment", store: "Store", device: str) -
     trials = sum(len(experiment.trials(number)) for number in range(experiment.rounds + 1))
     _say(
         f"{title}: {trials} networks, {trials - todo} done before, {todo} to train on "
-        f"{_device_in_words(device)}; results go to {store.folder}"
+        f"{device_in_words(device)}; results go to {store.folder}"
     )
     follow(run(experiment, store, device))
     return tables(experiment, store)
@@ -545,13 +424,6 @@ def _how_to_continue(arguments: argparse.Namespace, words: list[str]) -> str:
         return "stopped"
     again = shlex.join(["labkit", *words])
     return f"stopped; networks that were finished are kept. To go on from there, run again: {again}"
-
-
-def _version(package: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return "0.1.0 (from source)" if package == "labkit" else "not installed"
 
 
 @contextmanager

@@ -5,11 +5,9 @@ evaluates it, so whatever makes this machine fast or slow is in the number.
 """
 
 import math
-import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -81,48 +79,6 @@ def plan(experiment: Experiment, store: Store, device: str = "cpu", seconds: flo
         megabytes=_peak_megabytes(data, parameters) + _kept_megabytes(parameters),
         gpu_megabytes=on_gpu,
     )
-
-
-def available_cores() -> int:
-    """Processor cores that this process may use: by its affinity and its container's quota."""
-    if hasattr(os, "sched_getaffinity"):
-        cores = len(os.sched_getaffinity(0))
-    else:
-        cores = os.cpu_count() or 1
-    return max(1, min([cores, *(math.ceil(quota) for quota in _quotas())]))
-
-
-def _quotas(
-    groups: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")
-) -> Iterator[float]:
-    """Cores granted by each control group that holds this process, versions 1 and 2."""
-    try:
-        lines = groups.read_text().splitlines()
-    except OSError:  # not Linux
-        return
-    for line in lines:
-        _, controllers, path = line.split(":", 2)
-        if controllers and "cpu" not in controllers.split(","):
-            continue
-        top = root / controllers if controllers else root
-        # Inside a container the path may be the host's, and only the top is there.
-        inner = top / path.lstrip("/")
-        for folder in (inner, *inner.parents):
-            if folder.is_relative_to(top):
-                yield from _quota(folder)
-
-
-def _quota(folder: Path) -> Iterator[float]:
-    try:
-        if (folder / "cpu.max").exists():
-            quota, period = (folder / "cpu.max").read_text().split()
-        else:
-            quota = (folder / "cpu.cfs_quota_us").read_text()
-            period = (folder / "cpu.cfs_period_us").read_text()
-        if quota != "max" and int(quota) > 0:  # -1 is none, in version 1
-            yield int(quota) / int(period)
-    except (OSError, ValueError):
-        return
 
 
 def _iteration_seconds(

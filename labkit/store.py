@@ -81,6 +81,14 @@ class Store:
         torch.save(tensors, buffer)
         self._write(f"{key}.pt", buffer.getvalue())
 
+    def check_writable(self) -> None:
+        """Raise StoreError where the store cannot be written, before hours are spent on results."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=self.folder).close()
+        except OSError as error:
+            raise self._unwritable(error) from error
+
     def damaged(self) -> Iterator[Path]:
         """Entries whose content does not fit their digest."""
         for path in sorted([*self.folder.glob("*.json"), *self.folder.glob("*.pt")]):
@@ -112,13 +120,16 @@ class Store:
                 os.fsync(file.fileno())
             temporary.replace(self.folder / name)
         except OSError as error:
-            raise StoreError(
-                f"cannot write to the store {self.folder} ({error}); results finished before are "
-                "kept; choose another folder with LABKIT_STORE or --store"
-            ) from error
+            raise self._unwritable(error) from error
         finally:  # on Ctrl-C too; after the renaming there is nothing left to remove
             if temporary is not None:
                 temporary.unlink(missing_ok=True)
+
+    def _unwritable(self, error: OSError) -> StoreError:
+        return StoreError(
+            f"cannot write to the store {self.folder} ({error}); results finished before are "
+            "kept; choose another folder with LABKIT_STORE or --store"
+        )
 
 
 def _checked(content: bytes) -> bytes | None:

@@ -10,13 +10,12 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
 
-from labkit import cli, planning, presets, running
 from labkit import experiment as experiment_module
+from labkit import planning, presets, running
 from labkit.cli import main
 from labkit.data import Data, Split
 from labkit.experiment import Experiment, Task, Treatment
@@ -256,14 +255,6 @@ def test_a_damaged_data_file_is_named(command, tmp_path, monkeypatch):
     monkeypatch.setenv("LABKIT_DATA", str(folder))
     status, _, err = command("run", "lottery")
     assert status == 1 and "train-images-idx3-ubyte.gz is damaged" in err
-    status, out, _ = command("doctor")
-    assert status == 1
-    assert re.search(r"WRONG .*train-images-idx3-ubyte.gz is damaged", out)
-    (folder / "mnist/train-images-idx3-ubyte.gz").unlink()
-    assert "train-images-idx3-ubyte.gz is missing" in command("doctor")[1]
-    (folder / "SHA256SUMS").unlink()
-    status, out, _ = command("doctor")
-    assert status == 1 and "cannot read" in out
 
 
 def test_damaged_shipped_results_are_an_error_in_words(command, tiny, tmp_path, monkeypatch):
@@ -275,7 +266,6 @@ def test_damaged_shipped_results_are_an_error_in_words(command, tiny, tmp_path, 
         path.write_bytes(damaged)
         status, _, err = command("claims")
         assert status == 1 and "damaged" in err
-        assert re.search(r"WRONG .*lottery.zip is damaged", command("doctor")[1])
 
 
 @pytest.mark.parametrize("kind", ["json", "pt"])
@@ -435,35 +425,19 @@ def test_a_plan_says_when_the_machine_was_busy(command, tiny, monkeypatch):
         assert ("Other programs use this machine" in command("plan", "lottery")[1]) == said
 
 
-def test_the_doctor_finds_nothing_wrong_here(command, tiny, tmp_path):
+def test_the_doctor_looks_at_the_store_and_says_that_all_is_well(command, tiny, tmp_path):
     command("run", "lottery")
     status, out, _ = command("doctor")
     assert status == 0, out
-    for words in ("python 3.", "torch ", "torchvision ", "numpy ", "ipywidgets ", "jupyterlab "):
-        assert words in out
-    for words in ("device: CPU", "have their digests", "6 results and 4 states"):
-        assert words in out
+    assert "device: CPU" in out and "6 results and 4 states" in out
     assert out.endswith("all is well\n")
 
 
-def test_the_doctor_says_when_torchvision_does_not_fit(command, tiny, monkeypatch):
-    monkeypatch.setitem(sys.modules, "torchvision", None)
-    status, out, _ = command("doctor")
-    assert status == 0
-    assert re.search(r"note .*torchvision .* cannot be imported .*bundled", out)
-
-
-def test_the_doctor_sees_what_is_missing_or_damaged(command, tiny, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "torchvision", SimpleNamespace())
-    monkeypatch.setattr(cli, "_version", lambda name: "not installed" if name == "numpy" else "1")
+def test_the_doctor_counts_what_is_wrong(command, tmp_path, monkeypatch):
     monkeypatch.setenv("LABKIT_DATA", str(tmp_path))
-    (tmp_path / "SHA256SUMS").write_text("")
-    (tmp_path / "results").mkdir()
-    (tmp_path / "results/broken.zip").write_bytes(b"PK, perhaps")
     status, out, _ = command("doctor", "--store", "/dev/null/store")
-    assert status == 1
-    assert re.findall(r"WRONG +(\S+)", out) == ["numpy", "shipped", "store:"]
-    assert "3 problems found" in out
+    assert status == 1 and out.count("WRONG") == 2
+    assert out.endswith("2 problems found\n")
 
 
 def test_help_and_version_are_there(command):
@@ -472,6 +446,12 @@ def test_help_and_version_are_there(command):
         assert status == 0 and "labkit" in out
     status, out, _ = command("--version")
     assert status == 0 and out.startswith("labkit ")
+
+
+def test_the_command_line_does_not_wait_for_torch(root):
+    code = "import sys, labkit.cli; labkit.cli.main(['--help']); assert 'torch' not in sys.modules"
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True, capture_output=True)
 
 
 def test_warnings_elsewhere_are_left_as_they_were(command, tiny):

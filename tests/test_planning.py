@@ -1,4 +1,4 @@
-"""Plans: exact about the work, of the right order about the time; cores as the container says."""
+"""Plans: exact about the work, of the right order about the time."""
 
 from dataclasses import replace
 
@@ -9,7 +9,7 @@ from labkit import experiment as experiment_module
 from labkit import planning
 from labkit.data import Data, Split
 from labkit.experiment import Experiment, Task
-from labkit.planning import available_cores, plan
+from labkit.planning import plan
 from labkit.running import run, work
 from labkit.store import Store
 from labkit.training import Recipe
@@ -87,51 +87,3 @@ def test_memory_is_estimated_where_the_system_does_not_say(tmp_path, monkeypatch
     monkeypatch.setattr(planning.sys, "platform", "win32")
     data = TINY.task.data()
     assert planning._peak_megabytes(data, 10**6) == pytest.approx(planning.BASE + 20, abs=1)
-
-
-def test_cores_are_those_this_process_may_use():
-    assert 1 <= available_cores() <= (planning.os.cpu_count() or 1)
-
-
-def test_cores_without_linux(monkeypatch):
-    monkeypatch.delattr(planning.os, "sched_getaffinity", raising=False)
-    monkeypatch.setattr(planning.os, "cpu_count", lambda: None)
-    assert available_cores() == 1
-
-
-@pytest.mark.parametrize(("granted", "cores"), [(0.5, 1), (1.5, 2), (2.0, 2), (64.0, 4)])
-def test_a_quota_of_half_a_core_is_one_thread(monkeypatch, granted, cores):
-    monkeypatch.setattr(planning.os, "sched_getaffinity", lambda _: set(range(4)), raising=False)
-    monkeypatch.setattr(planning, "_quotas", lambda: iter([granted]))
-    assert available_cores() == cores
-
-
-def write(path, text):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
-
-
-def test_quotas_of_control_groups_version_2(tmp_path):
-    groups, root = tmp_path / "cgroup", tmp_path / "fs"
-    write(groups, "0::/user/session\n")
-    write(root / "cpu.max", "max 100000\n")
-    write(root / "user/cpu.max", "150000 100000\n")
-    write(root / "user/session/cpu.max", "300000 100000\n")
-    write(tmp_path / "cpu.max", "1000 100000\n")  # outside
-    assert sorted(planning._quotas(groups, root)) == [1.5, 3.0]
-
-
-def test_quotas_of_control_groups_version_1(tmp_path):
-    groups, root = tmp_path / "cgroup", tmp_path / "fs"
-    # As in a container: the path is the host's, and only its own group is mounted.
-    write(groups, "4:memory:/docker/abc\n3:cpu,cpuacct:/docker/abc\n")
-    write(root / "cpu,cpuacct/cpu.cfs_quota_us", "200000\n")
-    write(root / "cpu,cpuacct/cpu.cfs_period_us", "100000\n")
-    write(root / "memory/cpu.cfs_quota_us", "1\n")
-    assert list(planning._quotas(groups, root)) == [2.0]
-    write(root / "cpu,cpuacct/cpu.cfs_quota_us", "-1\n")
-    assert list(planning._quotas(groups, root)) == []
-
-
-def test_no_quota_where_there_are_no_control_groups(tmp_path):
-    assert list(planning._quotas(tmp_path / "absent", tmp_path)) == []

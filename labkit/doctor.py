@@ -1,0 +1,134 @@
+"""What `labkit doctor` looks at: versions, device, data, shipped results and the store.
+
+Each check yields findings: a state, "ok", "note" or "WRONG", and a sentence.
+"""
+
+import hashlib
+import importlib
+import json
+import platform
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import labkit
+from labkit import machine
+from labkit.data import data_folder
+from labkit.presets import NAMES, preset
+from labkit.store import Store, StoreError, key_of
+
+PACKAGES = ("torch", "numpy", "pandas", "matplotlib", "seaborn", "ipywidgets", "jupyterlab")
+PARTS = {"trial", "ticket", "curve", "provenance"}  # of a result
+
+Findings: TypeAlias = Iterator[tuple[str, str]]
+
+
+def examine(store: Path | str | None = None) -> Findings:
+    """All findings, in the order in which a reader would look. store: its folder, as for Store."""
+    yield from _versions()
+    yield "ok", f"device: {machine.device_in_words(machine.find_device())}"
+    yield from _data()
+    yield from _shipped()
+    yield from _store(store)
+
+
+def _versions() -> Findings:
+    yield "ok", f"labkit {labkit.__version__} in {Path(__file__).parent}"
+    yield "ok", f"python {platform.python_version()} on {platform.platform()}"
+    for name in PACKAGES:
+        version = machine.version(name)
+        yield "WRONG" if version == "not installed" else "ok", f"{name} {version}"
+    version = machine.version("torchvision")
+    try:
+        importlib.import_module("torchvision")
+        yield "ok", f"torchvision {version}"
+    except Exception as error:  # one built for another torch raises RuntimeError, or worse
+        yield (
+            "note",
+            f"torchvision {version} cannot be imported ({type(error).__name__}: {error}); "
+            "without it only the bundled data sets can be used",
+        )
+
+
+def _data() -> Findings:
+    folder, bad, count = data_folder(), 0, 0
+    try:
+        listed = [line.split() for line in (folder / "SHA256SUMS").read_text().splitlines()]
+        for expected, name in listed:
+            count += 1
+            content = (folder / name).read_bytes() if (folder / name).is_file() else None
+            if content is None or hashlib.sha256(content).hexdigest() != expected:
+                bad += 1
+                yield "WRONG", f"data: {folder / name} is {'damaged' if content else 'missing'}"
+    except (OSError, ValueError) as error:
+        yield "WRONG", f"data: cannot read {folder / 'SHA256SUMS'} ({error})"
+        return
+    if not bad:
+        yield "ok", f"data: {count} bundled files in {folder} have their digests"
+
+
+def _shipped() -> Findings:
+    folder = data_folder() / "results"
+    found: set[str] = set()
+    for path in sorted(folder.glob("*.zip")):
+        try:
+            results = _read(path)
+        except (OSError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+            yield "WRONG", f"shipped results: {path} is damaged ({error})"
+            continue
+        wrong = sorted(key for key, result in results.items() if not _sound(key, result))
+        found |= results.keys()
+        if wrong:
+            names = ", ".join(wrong[:3]) + (", ..." if len(wrong) > 3 else "")
+            yield (
+                "WRONG",
+                f"shipped results: {len(wrong)} of {len(results)} in {path} are incomplete or not "
+                f"those of the settings they are filed under ({names})",
+            )
+        else:
+            yield "ok", f"shipped results: {len(results)} in {path.name} are those of their names"
+    for name in NAMES:
+        keys = _keys(name)
+        state = "ok" if keys <= found else "note"
+        yield state, f"shipped results: {len(keys & found)} of {len(keys)} of {name} (reference)"
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Results by key; the archive checks each entry's check sum as it is read."""
+    with zipfile.ZipFile(path) as archive:
+        return {
+            name.removesuffix(".json"): json.loads(archive.read(name))
+            for name in archive.namelist()
+        }
+
+
+def _sound(key: str, result: Any) -> bool:
+    """Whether a result has all its parts, and the settings it was made with give its key."""
+    if not isinstance(result, dict) or not result.keys() >= PARTS:
+        return False
+    lineage = {name: value for name, value in result["trial"].items() if name != "treatment"}
+    return key_of(lineage) == key  # the treatment's name is for readers
+
+
+def _keys(name: str) -> set[str]:
+    experiment = preset(name, "reference")
+    numbers = range(experiment.rounds + 1)
+    return {trial.key for number in numbers for trial in experiment.trials(number)}
+
+
+def _store(folder: Path | str | None) -> Findings:
+    try:
+        store = Store(folder)
+        store.check_writable()
+        results, tensors = (len(list(store.folder.glob(f"*.{kind}"))) for kind in ("json", "pt"))
+        yield (
+            "ok",
+            f"store: {results} results and {tensors} states of networks in {store.folder}, "
+            "which can be written to",
+        )
+        for path in store.damaged():
+            yield "WRONG", f"store: {path} is damaged; the next run that needs it makes it anew"
+    except (StoreError, OSError) as error:
+        yield "WRONG", f"store: {error}"

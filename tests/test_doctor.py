@@ -1,0 +1,112 @@
+"""The doctor finds what is missing, damaged or filed under a wrong name, and nothing else."""
+
+import json
+import re
+import sys
+import zipfile
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from labkit import doctor, machine, presets
+from labkit.data import data_folder
+from labkit.doctor import examine
+from labkit.experiment import Experiment, Trial
+from labkit.store import Store, ship
+
+
+def result(trial: Trial) -> dict[str, Any]:
+    """What `labkit.running` stores, without the numbers."""
+    label = {**trial.lineage(), "treatment": trial.label}
+    return {"trial": label, "ticket": {}, "curve": {}, "provenance": {}}
+
+
+@pytest.fixture(autouse=True)
+def own_store(tmp_path, monkeypatch):
+    monkeypatch.setenv("LABKIT_STORE", str(tmp_path / "store"))
+
+
+@pytest.fixture
+def data(tmp_path, monkeypatch):
+    """A data folder with one bundled file and no results."""
+    folder = tmp_path / "data"
+    (folder / "mnist").mkdir(parents=True)
+    (folder / "mnist/images.gz").write_bytes(b"images")
+    digest = doctor.hashlib.sha256(b"images").hexdigest()
+    (folder / "SHA256SUMS").write_text(f"{digest}  mnist/images.gz\n")
+    (folder / "results").mkdir()
+    monkeypatch.setenv("LABKIT_DATA", str(folder))
+    return folder
+
+
+def findings() -> str:
+    return "\n".join(f"{state} {text}" for state, text in examine())
+
+
+def test_all_is_well_here():
+    found = findings()
+    assert "WRONG" not in found
+    for words in ("python 3.", "torch ", "torchvision ", "numpy ", "ipywidgets ", "jupyterlab "):
+        assert words in found
+    for words in ("device: ", "have their digests", "are those of their names", "0 results and 0"):
+        assert words in found
+
+
+def test_what_is_shipped_is_what_the_presets_ask_for():
+    shipped = set()
+    for path in (data_folder() / "results").glob("*.zip"):
+        with zipfile.ZipFile(path) as archive:
+            shipped |= {name.removesuffix(".json") for name in archive.namelist()}
+    assert shipped and shipped <= set().union(*(doctor._keys(name) for name in presets.NAMES))
+
+
+def test_a_torchvision_that_does_not_fit_is_only_noted(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torchvision", None)
+    assert re.search(r"note torchvision .* cannot be imported .*bundled", findings())
+
+
+def test_a_missing_package_is_wrong(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torchvision", SimpleNamespace())
+    monkeypatch.setattr(machine, "version", lambda name: "not installed" if "num" in name else "1")
+    assert re.findall(r"WRONG (.*)", findings()) == ["numpy not installed"]
+
+
+def test_bundled_files_that_are_damaged_or_missing_are_named(data):
+    assert "1 bundled files" in findings()
+    (data / "mnist/images.gz").write_bytes(b"other")
+    assert re.search(r"WRONG .*images.gz is damaged", findings())
+    (data / "mnist/images.gz").unlink()
+    assert re.search(r"WRONG .*images.gz is missing", findings())
+    (data / "SHA256SUMS").unlink()
+    assert re.search(r"WRONG .*cannot read .*SHA256SUMS", findings())
+
+
+def test_results_must_be_those_of_the_settings_they_are_filed_under(data):
+    first, second = Experiment().trials(1)[:2]
+    good = {trial.key: result(trial) for trial in (first, second)}
+    ship(good, data / "results/lottery.zip")
+    assert "ok shipped results: 2 in lottery.zip are those of their names" in findings()
+    ship({first.key: good[second.key]}, data / "results/lottery.zip")
+    assert re.search(rf"WRONG .*1 of 1 in .*lottery.zip.*{first.key}", findings())
+    ship({first.key: {"trial": result(first)["trial"]}}, data / "results/lottery.zip")
+    assert "are incomplete" in findings()
+
+
+def test_a_damaged_archive_of_results_is_named(data):
+    trial, path = Experiment().trials(1)[0], data / "results/lottery.zip"
+    ship({trial.key: result(trial)}, path)
+    whole = path.read_bytes()
+    for damaged in (b"PK, perhaps", whole[:-30], whole[:60] + b"\0" * 20 + whole[80:]):
+        path.write_bytes(damaged)
+        assert re.search(r"WRONG shipped results: .*lottery.zip is damaged", findings())
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a.json", json.dumps({})[:1])
+    assert re.search(r"WRONG shipped results: .*lottery.zip is damaged", findings())
+
+
+def test_a_store_that_cannot_be_written_and_damaged_entries_are_wrong(data, tmp_path):
+    assert [state for state, text in examine("/dev/null/store") if "store:" in text] == ["WRONG"]
+    Store().put("key", {})
+    (tmp_path / "store/key.json").write_bytes(b"damaged")
+    assert re.search(r"WRONG store: .*key.json is damaged", findings())

@@ -1,0 +1,123 @@
+"""The machine: cores as the container grants them, devices that are there."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from labkit import machine
+from labkit.machine import available_cores, device_in_words, find_device, limit_threads
+
+
+def test_cores_are_those_this_process_may_use():
+    assert 1 <= available_cores() <= (machine.os.cpu_count() or 1)
+
+
+def test_cores_without_linux(monkeypatch):
+    monkeypatch.delattr(machine.os, "sched_getaffinity", raising=False)
+    monkeypatch.setattr(machine.os, "cpu_count", lambda: None)
+    assert available_cores() == 1
+
+
+@pytest.mark.parametrize(("granted", "cores"), [(0.5, 1), (1.5, 2), (2.0, 2), (64.0, 4)])
+def test_a_quota_of_half_a_core_is_one_thread(monkeypatch, granted, cores):
+    monkeypatch.setattr(machine.os, "sched_getaffinity", lambda _: set(range(4)), raising=False)
+    monkeypatch.setattr(machine, "_quotas", lambda: iter([granted]))
+    assert available_cores() == cores
+
+
+def write(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+def test_quotas_of_control_groups_version_2(tmp_path):
+    groups, root = tmp_path / "cgroup", tmp_path / "fs"
+    write(groups, "0::/user/session\n")
+    write(root / "cpu.max", "max 100000\n")
+    write(root / "user/cpu.max", "150000 100000\n")
+    write(root / "user/session/cpu.max", "300000 100000\n")
+    write(tmp_path / "cpu.max", "1000 100000\n")  # outside
+    assert sorted(machine._quotas(groups, root)) == [1.5, 3.0]
+
+
+def test_quotas_of_control_groups_version_1(tmp_path):
+    groups, root = tmp_path / "cgroup", tmp_path / "fs"
+    # As in a container: the path is the host's, and only its own group is mounted.
+    write(groups, "4:memory:/docker/abc\n3:cpu,cpuacct:/docker/abc\n")
+    write(root / "cpu,cpuacct/cpu.cfs_quota_us", "200000\n")
+    write(root / "cpu,cpuacct/cpu.cfs_period_us", "100000\n")
+    write(root / "memory/cpu.cfs_quota_us", "1\n")
+    assert list(machine._quotas(groups, root)) == [2.0]
+    write(root / "cpu,cpuacct/cpu.cfs_quota_us", "-1\n")
+    assert list(machine._quotas(groups, root)) == []
+
+
+def test_no_quota_where_there_are_no_control_groups(tmp_path):
+    assert list(machine._quotas(tmp_path / "absent", tmp_path)) == []
+
+
+@pytest.fixture
+def threads():
+    """Whatever a test does to torch's threads is undone."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def test_threads_are_lowered_to_the_cores_and_never_raised(threads, monkeypatch):
+    monkeypatch.setattr(machine, "available_cores", lambda: 2)
+    for before, after in ((4, 2), (2, 2), (1, 1)):
+        torch.set_num_threads(before)
+        limit_threads()
+        assert torch.get_num_threads() == after
+
+
+@pytest.mark.parametrize(
+    ("cores", "chosen", "threads"), [(2, None, "2"), (2, "3", "3"), (8, None, None)]
+)
+def test_before_torch_is_imported_the_quota_is_told_by_a_variable(
+    monkeypatch, cores, chosen, threads
+):
+    monkeypatch.delitem(sys.modules, "torch")
+    monkeypatch.setattr(machine, "available_cores", lambda: cores)
+    monkeypatch.setattr(machine.os, "cpu_count", lambda: 8)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # so that it is restored
+    os.environ.pop("OMP_NUM_THREADS")
+    if chosen:
+        monkeypatch.setenv("OMP_NUM_THREADS", chosen)
+    limit_threads()
+    assert os.environ.get("OMP_NUM_THREADS") == threads
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no affinity on this system")
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="needs two cores")
+def test_importing_the_package_limits_the_threads(root):
+    environment = {name: v for name, v in os.environ.items() if name != "OMP_NUM_THREADS"}
+    core = min(os.sched_getaffinity(0))
+    done = subprocess.run(
+        [sys.executable, "-c", "import labkit, os; print(os.environ['OMP_NUM_THREADS'])"],
+        env=environment | {"PYTHONPATH": str(root)},
+        preexec_fn=lambda: os.sched_setaffinity(0, {core}),
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout == "1\n", done.stderr
+
+
+def test_a_device_is_one_that_is_there(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert find_device() == find_device("cpu") == "cpu"
+    with pytest.raises(ValueError, match="device must be auto or cpu, not cuda"):
+        find_device("cuda")
+    with pytest.raises(ValueError, match="device must be one of auto, cpu, cuda, not 'abacus'"):
+        find_device("abacus")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert (find_device(), find_device("cuda"), find_device("cpu")) == ("cuda", "cuda", "cpu")
+
+
+def test_a_processor_is_named_with_its_threads(threads):
+    torch.set_num_threads(1)
+    assert device_in_words("cpu").endswith(", 1 thread")
