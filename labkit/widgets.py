@@ -5,26 +5,16 @@ Output widgets: a picture is an image with alternative text inside an HTML widge
 has no accessible name, so a list with a label, linked to it, does the same.
 """
 
-import base64
 import html
-import io
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import ipywidgets
-from matplotlib.figure import Figure
+
+from labkit.picture import Picture
 
 
-class Drawn(Protocol):
-    """What `labkit.figures` returns: a figure and what it shows in a sentence."""
-
-    figure: Figure
-    summary: str
-
-
-def explore(
-    draw: Callable[[Any], Drawn | Figure], label: str, options: Sequence[Any]
-) -> ipywidgets.VBox:
+def explore(draw: Callable[[Any], Picture], label: str, options: Sequence[Any]) -> ipywidgets.VBox:
     """A slider and a list, both named `label`, over a picture of the chosen value.
 
     draw: makes the picture of a value; called once per choice, and must not use pyplot. What it
@@ -41,37 +31,14 @@ def explore(
     choice = ipywidgets.Dropdown(options=options, description=label, style=style, index=0)
     picture = ipywidgets.HTML()
 
-    def text() -> str:
-        return f"{label} {choice.label}"
-
     def redraw(_: object = None) -> None:
         try:
-            picture.value = image(draw(choice.value), text())
+            picture.value = draw(choice.value).to_html()
         except Exception as error:  # a callback's exceptions reach nobody
-            words = html.escape(f"{text()} cannot be shown. {type(error).__name__}: {error}")
-            picture.value = f'<p role="alert"><strong>{words}</strong></p>'
+            words = f"{label} {choice.label} cannot be shown. {type(error).__name__}: {error}"
+            picture.value = f'<p role="alert"><strong>{html.escape(words)}</strong></p>'
 
     ipywidgets.link((slider, "index"), (choice, "index"))
-    picture.value = image(draw(choice.value), text())
+    picture.value = draw(choice.value).to_html()
     choice.observe(redraw, "index")
     return ipywidgets.VBox([ipywidgets.HBox([slider, choice]), picture])
-
-
-def image(drawn: Drawn | Figure, otherwise: str) -> str:
-    """A picture as HTML: an image with its summary as alternative text, and the summary below.
-
-    otherwise: the alternative text of a bare figure, which has no summary.
-    """
-    figure = drawn if isinstance(drawn, Figure) else drawn.figure
-    summary = "" if isinstance(drawn, Figure) else drawn.summary
-    content = io.BytesIO()
-    figure.savefig(
-        content, format="svg", metadata={"Date": None}, facecolor="white", bbox_inches="tight"
-    )
-    source = base64.b64encode(content.getvalue()).decode()
-    words = html.escape(summary or otherwise)
-    return (
-        f'<img src="data:image/svg+xml;base64,{source}" alt="{words}" '
-        'style="max-width: 100%; background: white">'
-        f'<p aria-live="polite">{html.escape(summary)}</p>'
-    )

@@ -1,10 +1,11 @@
 """Each figure carries a sentence, the numbers it shows, and marks that need no colour."""
 
+from dataclasses import fields, replace
+
 import pandas as pd
 import pytest
-import torch
 
-from labkit import figures, report
+from labkit import TREATMENTS, figures, report
 from labkit.claims import table
 from labkit.presets import preset
 from labkit.running import Tables
@@ -28,7 +29,8 @@ def results() -> Tables:
             for iteration in (0, 100, 200):
                 reached = value * iteration / 200
                 curves.append({**label, "iteration": iteration, "validation_accuracy": reached})
-    return Tables(pd.DataFrame(tickets), pd.DataFrame(curves))
+    empty = {field.name: pd.DataFrame() for field in fields(Tables)}
+    return replace(Tables(**empty), tickets=pd.DataFrame(tickets), curves=pd.DataFrame(curves))
 
 
 def test_density_runs_from_dense_to_sparse_on_a_logarithmic_axis(results: Tables):
@@ -44,12 +46,16 @@ def test_arms_differ_by_more_than_colour(results: Tables):
     assert len(set(looks)) == len(looks) == 3
 
 
-def test_every_treatment_has_a_style_of_its_own():
-    from labkit import TREATMENTS
+def test_learning_curves_differ_by_more_than_colour_too(results: Tables):
+    (axes,) = figures.learning_curves(results.curves, 1).figure.axes
+    looks = [(line.get_linestyle(), line.get_marker()) for line in axes.lines]
+    assert len(set(looks)) == len(looks) == 3
 
-    assert set(figures.STYLE) == {"dense", *TREATMENTS}
-    dashed = [(str(dash), marker) for _, dash, marker, _ in figures.STYLE.values()]
-    assert len(set(dashed) - {("-", "o")}) == len(dashed) - 2  # dense is a line without markers
+
+def test_every_treatment_has_dashes_and_a_marker_of_its_own():
+    assert set(figures.STYLE) >= {"dense", *TREATMENTS}
+    for position in (1, 2, 3):
+        assert len({str(style[position]) for style in figures.STYLE.values()}) == len(figures.STYLE)
 
 
 def test_the_table_holds_mean_and_interval_over_seeds(results: Tables):
@@ -59,6 +65,14 @@ def test_the_table_holds_mean_and_interval_over_seeds(results: Tables):
     assert row["high"] - row["mean"] == pytest.approx(4.303 * 0.1 / 3**0.5, rel=1e-3)
 
 
+def test_the_interval_of_an_arm_with_a_single_density_is_seen(results: Tables):
+    once = results.tickets[results.tickets["round"] < 2]
+    (axes,) = figures.accuracy_against_density(once).figure.axes
+    (line,) = [c for c in axes.collections if type(c).__name__ == "LineCollection"]
+    low, high = line.get_segments()[0][:, 1]
+    assert low < 96.1 < high
+
+
 def test_the_summary_names_what_is_best(results: Tables):
     summary = figures.accuracy_against_density(results.tickets).summary
     assert "ticket" in summary and "50.0% density" in summary and "98.10%" in summary
@@ -66,10 +80,28 @@ def test_the_summary_names_what_is_best(results: Tables):
     assert "50.0% density" in summary and "200 iterations" in summary
 
 
-def test_a_reference_is_drawn_behind_in_arms_of_its_own(results: Tables):
-    (axes,) = figures.early_stop_against_density(results.tickets, results.tickets).figure.axes
-    labels = [line.get_label() for line in axes.lines]
-    assert "ticket (rewound)" in labels and "ticket (rewound), reference" in labels
+def test_a_reference_is_drawn_pale_and_named_once(results: Tables):
+    more = results.tickets.assign(density=results.tickets["density"] ** 3)
+    figure = figures.early_stop_against_density(results.tickets, more).figure
+    (axes,), (legend,) = figure.axes, figure.legends
+    assert [line.get_alpha() for line in axes.lines].count(0.4) == len(axes.lines) / 2 == 3
+    assert sorted(text.get_text() for text in legend.get_texts()) == [
+        "dense network",
+        "pale: shipped reference",
+        "re-initialised",
+        "ticket (rewound)",
+    ]
+    assert min(axes.get_xticks()) == 0.02  # the reference has its ticks, too
+
+
+def test_the_legend_covers_no_data(results: Tables):
+    for picture in (
+        figures.accuracy_against_density(results.tickets, results.tickets),
+        figures.learning_curves(results.curves, 1),
+    ):
+        picture.svg()  # which lays it out
+        (axes,), (legend,) = picture.figure.axes, picture.figure.legends
+        assert not legend.get_window_extent().overlaps(axes.get_window_extent())
 
 
 def test_nothing_to_draw_is_an_error_that_says_what_to_do():
@@ -82,31 +114,6 @@ def test_learning_curves_show_the_dense_network_and_one_round(results: Tables):
     assert set(picture.table["treatment"]) == {"dense", "rewind", "reinitialise"}
     with pytest.raises(ValueError, match=r"round must be one of \[0, 1, 2\], not 7"):
         figures.learning_curves(results.curves, 7)
-
-
-def test_a_pixel_map_counts_the_weights_of_each_pixel():
-    mask = torch.zeros(2, 3, 16, dtype=torch.bool)
-    mask[:, :, 5] = True  # row 1, column 1
-    mask[0, 0, 15] = True
-    counts = figures.pixel_map(mask, (1, 4, 4)).table
-    assert counts.iloc[1, 1] == 6 and counts.iloc[3, 3] == 1 and counts.to_numpy().sum() == 7
-    with pytest.raises(ValueError, match=r"\(R, out, 9\)"):
-        figures.pixel_map(mask, (1, 3, 3))
-
-
-def test_a_histogram_counts_every_weight_once():
-    weights = torch.linspace(-1, 1, 101)
-    shown = figures.weight_histogram(weights, weights.abs() > 0.5)
-    assert shown.table["all"].sum() == 101
-    assert shown.table["surviving"].sum() == int((weights.abs() > 0.5).sum())
-    assert "49.5%" in shown.summary
-
-
-def test_a_picture_is_an_image_with_its_summary_as_text(results: Tables):
-    picture = figures.accuracy_against_density(results.tickets)
-    assert picture.svg().lstrip().startswith("<?xml")
-    rich = picture._repr_html_()
-    assert f'alt="{picture.summary}"' in rich and "background:white" in rich
 
 
 def test_the_report_needs_no_other_file(results: Tables, tmp_path):

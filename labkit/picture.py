@@ -1,0 +1,69 @@
+"""A picture: a figure, a sentence that says what it shows, and the numbers it was drawn from.
+
+They are matplotlib figures without pyplot, so that drawing them in a widget's callback is safe.
+"""
+
+import base64
+import html
+import io
+from dataclasses import dataclass
+
+import pandas as pd
+import seaborn as sns
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+ROWS = 200  # of a table, where a page shows it
+
+
+@dataclass
+class Picture:
+    """A figure, the sentence that describes it, and the numbers it shows."""
+
+    figure: Figure
+    summary: str
+    table: pd.DataFrame
+
+    def svg(self) -> str:
+        """The figure as a standalone SVG string."""
+        buffer = io.StringIO()
+        # Without a date and with fixed names inside, the same figure is the same text every time.
+        with rc_context({"svg.hashsalt": "labkit"}):
+            self.figure.savefig(buffer, format="svg", metadata={"Date": None}, facecolor="white")
+        return buffer.getvalue()
+
+    def _numbers(self) -> str:
+        named = not isinstance(self.table.index, pd.RangeIndex)
+        return self.table.to_html(
+            index=named, border=0, na_rep="", max_rows=ROWS, float_format="%.6g"
+        )
+
+    def to_html(self) -> str:
+        """What a notebook, a widget and a report show: an image, its text, the table on request."""
+        image = base64.b64encode(self.svg().encode()).decode()
+        text = html.escape(self.summary)
+        return (
+            '<figure style="margin:0;max-width:52rem"><img '
+            f'src="data:image/svg+xml;base64,{image}" alt="{text}" '
+            'style="max-width:100%;background:white">'
+            f'<figcaption aria-live="polite">{text}</figcaption>'
+            f"<details><summary>The numbers</summary>{self._numbers()}</details></figure>"
+        )
+
+    _repr_html_ = to_html
+
+
+def empty_axes(width: float = 7, height: float = 4.2) -> Axes:
+    """Axes of a new figure with a light grid. width, height: of the figure, in inches."""
+    with sns.axes_style("whitegrid"):
+        axes = Figure(figsize=(width, height), layout="constrained").subplots()
+    sns.despine(ax=axes)
+    return axes
+
+
+def figure_of(axes: Axes) -> Figure:
+    """The figure that axes made by `empty_axes` belong to."""
+    figure = axes.figure
+    assert isinstance(figure, Figure)
+    return figure
