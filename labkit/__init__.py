@@ -27,7 +27,8 @@ if TYPE_CHECKING:
         remove_lowest,
         shuffle_layers,
     )
-    from labkit.running import Evaluated, Finished, Progress, Tables, run, tables
+    from labkit.results import Tables, tables
+    from labkit.running import Evaluated, Finished, Progress, run
     from labkit.store import Store, StoreError
     from labkit.training import Recipe, evaluate_on, generator, train
 
@@ -67,7 +68,17 @@ __all__ = [
     "tables",
     "train",
 ]
-_HOMES = ("data", "experiment", "networks", "presets", "pruning", "running", "store", "training")
+_HOMES = (
+    "data",
+    "experiment",
+    "networks",
+    "presets",
+    "pruning",
+    "results",
+    "running",
+    "store",
+    "training",
+)
 
 limit_threads()
 

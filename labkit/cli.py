@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from labkit.experiment import Experiment
-    from labkit.running import Tables
+    from labkit.results import Tables
     from labkit.store import Store
 
 DONE, FAILED, BAD_INPUT, BROKEN_PIPE, INTERRUPTED, TERMINATED = 0, 1, 2, 141, 130, 143
@@ -211,7 +211,7 @@ def _claims(arguments: argparse.Namespace) -> int:
 
     from labkit.claims import table, to_text
     from labkit.presets import NAMES
-    from labkit.running import tables
+    from labkit.results import tables
 
     own = _store(arguments, shipped=False)
     rows = pd.concat(
@@ -359,7 +359,8 @@ def _report_paths(path: Path, names: list[str]) -> list[Path]:
 
 def _follow(title: str, experiment: "Experiment", store: "Store", device: str) -> "Tables":
     from labkit.progress import follow
-    from labkit.running import missing, run, tables
+    from labkit.results import tables
+    from labkit.running import missing, run
 
     todo = len(missing(experiment, store))
     trials = sum(len(experiment.trials(number)) for number in range(experiment.rounds + 1))
@@ -374,7 +375,7 @@ def _follow(title: str, experiment: "Experiment", store: "Store", device: str) -
 def _reference(name: str) -> "Tables | None":
     """The shipped results of a preset at reference size, or None."""
     from labkit.data import data_folder
-    from labkit.running import tables
+    from labkit.results import tables
     from labkit.store import Store
 
     # A store that has nothing of its own: only what was shipped.

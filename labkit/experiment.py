@@ -9,12 +9,17 @@ at iteration `rewind`, and trains them again. That chain is always run; the othe
 experiment are trained on its masks, beside it.
 """
 
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from collections.abc import Sequence
+from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass, replace
+from functools import lru_cache
 from typing import Any
 
+import torch
+
 from labkit.checking import choice, instance, several, whole
+from labkit.connectivity import Instability
 from labkit.data import NORMALISATIONS, Data, load, validate_name
-from labkit.networks import validate_network
+from labkit.networks import build, validate_network
 from labkit.pruning import Pruning
 from labkit.store import key_of
 from labkit.training import Recipe
@@ -57,29 +62,41 @@ class Task:
 
 @dataclass(frozen=True)
 class Treatment:
-    """What is done to the survivors before they are trained again, by three independent choices.
+    """What is done to the survivors before they are trained again, by four independent choices.
 
     mask: the "ticket"'s own; "shuffled" within each layer; or "random" over the whole network.
-    weights: "rewound" to iteration k; "final", kept from the training before; or "fresh" ones.
+    weights: "rewound" to iteration k; "final", kept from the training before; "fresh" ones; or
+        "rescaled", fresh ones drawn for the fan-in that survives: divided by the root of their
+        layer's density (Liu et al. 2019, section 4.3).
     schedule: "rewound" to k and trained to the end; "restarted" at 0; or "last": as many iterations
         as a rewound ticket gets, all at the last learning rate of the schedule.
+    budget: "epochs", the iterations that the schedule gives; "quarter", a quarter of the whole
+        schedule's, the 40 of 160 epochs that Liu et al. 2019 fine-tune for; or "flops": as much
+        arithmetic as the dense network's training, but at most twice the epochs, with milestones
+        that move along (Liu et al. 2019, section 3).
     """
 
     name: str
     mask: str = "ticket"
     weights: str = "rewound"
     schedule: str = "rewound"
+    budget: str = "epochs"
 
     def __post_init__(self) -> None:
         instance("treatment.name", self.name, str)
         choice("treatment.mask", self.mask, ("ticket", "shuffled", "random"))
-        choice("treatment.weights", self.weights, ("rewound", "final", "fresh"))
+        choice("treatment.weights", self.weights, ("rewound", "final", "fresh", "rescaled"))
         choice("treatment.schedule", self.schedule, ("rewound", "restarted", "last"))
+        choice("treatment.budget", self.budget, ("epochs", "quarter", "flops"))
+        if self.budget == "quarter":
+            choice("treatment.schedule with the budget quarter", self.schedule, ("last",))
+        if self.budget == "flops":
+            choice("treatment.schedule with the budget flops", self.schedule, ("restarted",))
 
     @property
     def drawn(self) -> bool:
         """Whether chance has a part in it, so that several draws differ."""
-        return self.mask != "ticket" or self.weights == "fresh"
+        return self.mask != "ticket" or self.weights in ("fresh", "rescaled")
 
 
 REWIND = Treatment("rewind")
@@ -88,14 +105,32 @@ TREATMENTS = {
     for treatment in (
         REWIND,
         Treatment("fine-tune", weights="final", schedule="last"),
+        Treatment("fine-tune-quarter", weights="final", schedule="last", budget="quarter"),
         Treatment("learning-rate-rewind", weights="final"),
         Treatment("reinitialise", weights="fresh", schedule="restarted"),
+        Treatment("scratch-e", weights="fresh", schedule="restarted"),
+        Treatment("scratch-b", weights="fresh", schedule="restarted", budget="flops"),
+        Treatment("scratch-rescaled", weights="rescaled", schedule="restarted"),
         Treatment("shuffled-mask", mask="shuffled"),
         Treatment("random-mask", mask="random"),
     )
 }
 """Named rows of that table: Frankle & Carbin 2019 (rewind, reinitialise), Renda et al. 2020
-(fine-tune, learning-rate-rewind), Frankle et al. 2020 (the two control masks)."""
+(fine-tune, learning-rate-rewind), Liu et al. 2019 (fine-tune-quarter and the three scratches),
+Frankle et al. 2020 (the two control masks). Scratch-E and re-initialisation are two names of one
+thing: fresh weights in what is left, trained for the same epochs."""
+
+
+@lru_cache(maxsize=64)
+def _widths(network: str) -> tuple[tuple[str, int, bool], ...]:
+    """The layers that have units to lose: name, number of units, whether normalised."""
+    with torch.device("meta"):  # shapes without memory
+        population = build(network, (3, 32, 32), 10)
+    layers = dict(population.named_modules())
+    return tuple(
+        (unit.layer, int(layers[unit.layer].weight.shape[1]), unit.norm is not None)
+        for unit in population.units()
+    )
 
 
 @dataclass(frozen=True)
@@ -107,7 +142,8 @@ class Experiment:
     "restored" moments. treatments: what the tickets are compared with, by name or as Treatment.
     treated_rounds: the rounds that are treated; None means all. draws: how often a treatment that
     involves chance is repeated per ticket. seeds: one independent repetition of everything each.
-    evaluate_every: iterations between evaluations.
+    evaluate_every: iterations between evaluations. instability: how, if at all, the instability at
+    `rewind` is measured, of the dense network and of every ticket and treatment (its first draw).
     """
 
     task: Task = field(default_factory=Task)
@@ -120,9 +156,11 @@ class Experiment:
     draws: int = 1
     seeds: tuple[int, ...] = (0, 1, 2)
     evaluate_every: int = 100
+    instability: Instability = field(default_factory=Instability)
 
     def __post_init__(self) -> None:
         instance("task", self.task, Task)
+        instance("instability", self.instability, Instability)
         instance("pruning", self.pruning, Pruning)
         whole("rounds", self.rounds, 0, 100)
         whole("rewind", self.rewind, 0, self.task.recipe.iterations - 1)
@@ -155,8 +193,78 @@ class Experiment:
                 + ", ".join(map(str, names))
             )
 
+        self._validate_combination()
+
+    def _validate_combination(self) -> None:
+        """What each part allows by itself, but not together with the others."""
+        pruning, network = self.pruning, self.task.network
+        layers = _widths(network)
+        normalised = [layer for layer, _, norm in layers if norm]
+        if self.task.recipe.slimming and not normalised:
+            raise ValueError(
+                "task.recipe.slimming must be 0 for a network without batch normalisation, not "
+                f"{self.task.recipe.slimming} for {network}"
+            )
+        if pruning.criterion == "gamma":
+            if len(normalised) < len(layers):
+                raise ValueError(
+                    "pruning.criterion gamma needs a network with batch normalisation (vgg-... or "
+                    f"resnet-...), not {network}"
+                )
+            if not self.task.recipe.slimming:
+                raise ValueError(
+                    "task.recipe.slimming must be above 0 for pruning.criterion gamma, whose "
+                    "gammas tell nothing without the L1 penalty, not 0"
+                )
+        for treatment in self.treatments if pruning.structured else ():
+            if treatment.mask == "random" or treatment.weights == "rescaled":
+                raise ValueError(
+                    f"treatments must not have {treatment.name} with structured pruning: a narrow "
+                    "network has neither a random mask nor a fan-in to re-scale for"
+                )
+        if pruning.structured:
+            self._validate_widths([(layer, units) for layer, units, _ in layers])
+
+    def _validate_widths(self, layers: list[tuple[str, int]]) -> None:
+        """Every layer must keep a unit to the last round."""
+        pruning = self.pruning
+        if not layers:
+            raise ValueError(
+                f"pruning.kind structured needs hidden layers, and {self.task.network} has none"
+            )
+        if pruning.layer_rates and len(pruning.layer_rates) != len(layers):
+            raise ValueError(
+                f"pruning.layer_rates must have {len(layers)} rates, one for each layer of "
+                f"{self.task.network} that has units to lose, not {len(pruning.layer_rates)}"
+            )
+        rates = pruning.layer_rates or (pruning.rate,) * len(layers)
+        if pruning.scope == "global":
+            layers, rates = [("all layers", sum(units for _, units in layers))], (pruning.rate,)
+        least = len(_widths(self.task.network)) if pruning.scope == "global" else 1
+        for (layer, units), rate in zip(layers, rates, strict=True):
+            left = units
+            for number in range(1, self.rounds + 1):
+                left -= round(rate * left)
+                if left < least:
+                    raise ValueError(
+                        f"pruning.rate must leave every layer a unit, not {rate}: of {units} units "
+                        f"in {layer} it leaves {left} after round {number}"
+                    )
+
     def trials(self, round_number: int) -> list["Trial"]:
-        """The networks of one round: the chain of every seed first, then the treatments."""
+        """The networks of one round: the chain of every seed first, then the treatments, then the
+        analyses of instability.
+        """
+        trials = self._trained(round_number)
+        if not self.instability.copies:
+            return trials
+        return trials + [
+            Trial(self, trial.seed, trial.round, trial.treatment, analysis=True)
+            for trial in trials
+            if trial.draw == 0
+        ]
+
+    def _trained(self, round_number: int) -> list["Trial"]:
         chain = [Trial(self, seed, round_number, REWIND) for seed in self.seeds]
         treated = round_number > 0 and (
             self.treated_rounds is None or round_number in self.treated_rounds
@@ -190,13 +298,18 @@ def settings(value: Any) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Trial:
-    """One network to be trained, a member of an experiment."""
+    """A member of an experiment: one network to be trained, or the analysis of its instability.
+
+    analysis: copies of the network go on from its state at the rewind iteration (the dense network)
+    or from its start (all others) with other SGD noise; the network itself is the first copy.
+    """
 
     experiment: Experiment
     seed: int
     round: int
     treatment: Treatment
     draw: int = 0
+    analysis: bool = False
 
     @property
     def label(self) -> str:
@@ -206,18 +319,44 @@ class Trial:
     @property
     def start(self) -> int:
         """The iteration of the schedule and the data order at which its training starts."""
-        restarted = self.round == 0 or self.treatment.schedule == "restarted"
+        if self.round == 0:
+            return self.experiment.rewind if self.analysis else 0
+        treatment = self.treatment
+        restarted = treatment.schedule == "restarted" or treatment.budget != "epochs"
         return 0 if restarted else self.experiment.rewind
 
+    @property
+    def slims(self) -> bool:
+        """Whether the recipe's L1 penalty applies: only to the chain, whose training is pruned."""
+        return self.experiment.task.recipe.slimming > 0 and self.treatment == REWIND
+
+    @property
+    def narrow(self) -> bool:
+        """Whether it is trained as a smaller network."""
+        return self.round > 0 and self.experiment.pruning.structured
+
     def lineage(self) -> dict[str, Any]:
-        """All that determines the result, and nothing else."""
+        """All that determines the result, and nothing else; what has its default is left out."""
         e = self.experiment
         lineage = {"task": settings(e.task), "seed": self.seed, "every": e.evaluate_every}
         if self.round:
             chain = {"pruning": settings(e.pruning), "rewind": e.rewind, "round": self.round}
             choices = {k: v for k, v in settings(self.treatment).items() if k != "name"}
             lineage |= {**chain, "optimizer_state": e.optimizer_state, **choices, "draw": self.draw}
+        if self.analysis:
+            lineage |= {"rewind": e.rewind, "instability": settings(e.instability)}
         return lineage
+
+    def describe(self) -> dict[str, Any]:
+        """All its settings, defaults too, for a reader of the stored result."""
+        e = self.experiment
+        described = {"treatment": self.label, "seed": self.seed, "round": self.round}
+        described |= {"draw": self.draw, "task": asdict(e.task), "evaluate_every": e.evaluate_every}
+        if self.round or self.analysis:
+            described |= {"rewind": e.rewind, "optimizer_state": e.optimizer_state}
+        if self.round:
+            described |= {"pruning": asdict(e.pruning), "choices": asdict(self.treatment)}
+        return described | ({"instability": asdict(e.instability)} if self.analysis else {})
 
     @property
     def key(self) -> str:
@@ -234,3 +373,15 @@ class Trial:
     def parent(self) -> "Trial":
         """The trial of the chain whose trained weights are pruned to make this one's mask."""
         return Trial(self.experiment, self.seed, self.round - 1, REWIND)
+
+    @property
+    def needs(self) -> list["Trial"]:
+        """The trials whose trained weights this one starts from, or compares."""
+        parents = [self.parent] if self.round else []
+        return [replace(self, analysis=False), *parents] if self.analysis else parents
+
+
+def all_trials(experiment: Experiment | Sequence[Experiment]) -> list[Trial]:
+    """The trials of one experiment or several, each after those that it needs."""
+    several = [experiment] if isinstance(experiment, Experiment) else experiment
+    return [t for e in several for number in range(e.rounds + 1) for t in e.trials(number)]

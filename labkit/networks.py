@@ -14,12 +14,14 @@ import copy
 import math
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 State = dict[str, Tensor]  # name -> tensor with a leading replica axis
+Masks = dict[str, Tensor]  # name -> bool (R, ...), True where the weight survives
 
 
 class Dense(nn.Module):
@@ -29,7 +31,13 @@ class Dense(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(replicas, outputs, inputs))
         self.bias = nn.Parameter(torch.zeros(replicas, outputs))
-        self.deviation = gain * _deviation(inputs, outputs, gain)
+        self.gain = gain
+
+    @property
+    def deviation(self) -> float:
+        """Standard deviation of a weight at initialisation, by the layer's present widths."""
+        _, outputs, inputs = self.weight.shape
+        return self.gain * _deviation(inputs, outputs, self.gain)
 
     def extra_repr(self) -> str:
         return _shape("replicas, outputs, inputs", self.weight)
@@ -61,7 +69,14 @@ class Conv(nn.Module):
         self.weight = nn.Parameter(torch.zeros(replicas, outputs, inputs, size, size))
         self.bias = nn.Parameter(torch.zeros(replicas, outputs)) if bias else None
         self.stride = stride
-        self.deviation = gain * _deviation(inputs * size**2, outputs * size**2, gain)
+        self.gain = gain
+
+    @property
+    def deviation(self) -> float:
+        """Standard deviation of a weight at initialisation, by the layer's present widths."""
+        _, outputs, inputs, height, width = self.weight.shape
+        area = height * width
+        return self.gain * _deviation(inputs * area, outputs * area, self.gain)
 
     def extra_repr(self) -> str:
         return _shape("replicas, outputs, inputs, height, width", self.weight)
@@ -154,6 +169,19 @@ class Block(nn.Module):
         return F.relu(self.norm2(self.conv2(y)) + self.shortcut(x))
 
 
+@dataclass(frozen=True)
+class Units:
+    """Neurons or filters that structured pruning can remove, by the names of their modules.
+
+    layer: the Dense or Conv that computes them. norm: their batch normalisation, or None.
+    reader: the Dense or Conv that takes them in.
+    """
+
+    layer: str
+    norm: str | None
+    reader: str
+
+
 class Population(nn.Module):
     """R networks of one architecture. Indexing gives replicas: `network[2]` is a population of one.
 
@@ -182,14 +210,19 @@ class Population(nn.Module):
     def __getitem__(self, chosen: int | slice | Sequence[int]) -> "Population":
         """Copies of the chosen replicas, as a population."""
         index = [chosen] if isinstance(chosen, int) else chosen
+        return self.with_state({name: tensor[index] for name, tensor in self.state().items()})
+
+    def with_state(self, state: State) -> "Population":
+        """A copy that holds this state, with as many replicas and units as the state has."""
         part = copy.deepcopy(self)
-        for module in part.modules():
+        for prefix, module in part.named_modules():
             if isinstance(module, Flatten):
-                module.replicas = len(torch.arange(self.replicas)[index])
-            for name, weight in list(module.named_parameters(recurse=False)):
-                setattr(module, name, nn.Parameter(weight.detach()[index].clone()))
-            for name, statistic in list(module.named_buffers(recurse=False)):
-                setattr(module, name, statistic[index].clone())
+                module.replicas = len(next(iter(state.values())))
+            for name in [n for n, _ in module.named_parameters(recurse=False)]:
+                value = state[f"{prefix}.{name}"].detach().clone()
+                setattr(module, name, nn.Parameter(value))
+            for name in [n for n, _ in module.named_buffers(recurse=False)]:
+                setattr(module, name, state[f"{prefix}.{name}"].clone())
         return part
 
     def state(self) -> State:
@@ -207,10 +240,32 @@ class Population(nn.Module):
             if isinstance(module, Dense | Conv)
         }
 
+    def units(self) -> list[Units]:
+        """The layers whose units can be removed, input to output: hidden neurons, filters, and of
+        residual blocks the inner filters, since all blocks of a stage share the outer ones.
+        """
+        found: list[Units] = []
+        layer: str | None = None  # the latest whose units only the next layer will read
+        norm: str | None = None
+        for number, module in self.layers.named_children():
+            name = f"layers.{number}"
+            if isinstance(module, Block):
+                found.append(Units(f"{name}.conv1", f"{name}.norm1", f"{name}.conv2"))
+                layer = None
+            elif isinstance(module, BatchNorm):
+                norm = name
+            elif isinstance(module, Dense | Conv):
+                if layer is not None:
+                    found.append(Units(layer, norm, name))
+                layer, norm = name, None
+        return found
+
     @torch.no_grad()
-    def initialise(self, generators: Iterable[torch.Generator]) -> "Population":
+    def initialise(
+        self, generators: Iterable[torch.Generator], *, gamma: float = 1.0
+    ) -> "Population":
         """Draw new weights, replica r with the r-th (CPU) generator; biases and betas become 0,
-        gammas 1, statistics those of standard normal activations. Returns the population itself.
+        gammas `gamma`, statistics those of standard normal activations. Returns the population.
         """
         for replica, generator in enumerate(generators):
             for module in self.modules():
@@ -220,7 +275,7 @@ class Population(nn.Module):
                     if module.bias is not None:
                         module.bias[replica] = 0
                 elif isinstance(module, BatchNorm):
-                    module.weight[replica], module.bias[replica] = 1, 0
+                    module.weight[replica], module.bias[replica] = gamma, 0
                     module.mean[replica], module.variance[replica] = 0, 1
         return self
 
@@ -353,6 +408,4 @@ def _resnet(replicas: int, channels: int, blocks: int, width: int, classes: int)
 def stack(populations: Sequence[Population]) -> Population:
     """Several populations of one architecture as one, their replicas in order."""
     states = [population.state() for population in populations]
-    whole = populations[0][[0] * sum(population.replicas for population in populations)]
-    whole.load_state_dict({name: torch.cat([s[name] for s in states]) for name in states[0]})
-    return whole
+    return populations[0].with_state({n: torch.cat([s[n] for s in states]) for n in states[0]})

@@ -9,7 +9,7 @@ import pandas as pd
 
 from labkit import figures
 from labkit.experiment import Experiment
-from labkit.running import Tables
+from labkit.results import Tables
 from labkit.store import StoreError
 
 _PAGE = """<!DOCTYPE html>
@@ -52,7 +52,7 @@ def write_report(
         _table(claims[words].rename(columns=lambda name: name.replace("_", " "))),
         "<p>Values are means over seeds, paired by seed, with 95% intervals (Student's t).</p>",
         "<h2>Figures</h2>",
-        *(picture._repr_html_() for picture in pictures),
+        *(picture.to_html() for picture in pictures),
         "<h2>Every network of this run</h2>",
         _table(run.tickets.round(4)),
         f"<h2>Settings of this run</h2><pre>{settings}</pre>",

@@ -9,31 +9,30 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
-from itertools import groupby
+from itertools import combinations, groupby
 from typing import Any
 
-import pandas as pd
 import torch
 from torch import Tensor
 
+from labkit.connectivity import error_along, instability
 from labkit.data import Data
-from labkit.experiment import REWIND, Experiment, Trial
-from labkit.networks import Population, State, build
+from labkit.experiment import REWIND, Experiment, Trial, all_trials
+from labkit.narrowing import narrow, narrow_state, surviving_units, widen_state
+from labkit.networks import Masks, Population, State
 from labkit.pruning import (
-    Masks,
-    apply_masks,
     density,
     flops,
     full_masks,
-    prune,
-    random_masks,
-    shuffle_layers,
     survivors,
 )
+from labkit.starting import build_network, save_snapshot, starting_point
 from labkit.store import Store
-from labkit.training import Evaluation, Recipe, Snapshot, evaluate_on, generator, train
+from labkit.training import Evaluation, Recipe, evaluate_on, train
 
 CACHE = 20_000_000  # bytes of weights, gradients and moments that stay in a processor's cache
+MOST_EPOCHS = 2  # times the dense network's, for the budget "flops" (Liu et al. 2019, section 3)
+MATCHING = 0.002  # below the dense accuracy that still matches it (Frankle et al. 2020, section 4)
 
 
 @dataclass
@@ -65,98 +64,93 @@ class Finished:
 Event = Progress | Evaluated | Finished
 
 
-@dataclass
-class Tables:
-    """Results in long form. tickets: a row per trained network; curves: a row per evaluation.
-
-    Accuracies are in [0, 1], losses mean cross-entropies. `early_stop` is the iteration of minimum
-    validation loss, `test_accuracy` is read there, and `final_test_accuracy` after the last
-    iteration; `censored` says that the minimum was the last evaluation, so training was too short
-    to see it.
-    """
-
-    tickets: pd.DataFrame
-    curves: pd.DataFrame
-
-
-def run(experiment: Experiment, store: Store, device: str = "cpu") -> Iterator[Event]:
+def run(
+    experiment: Experiment | Sequence[Experiment], store: Store, device: str = "cpu"
+) -> Iterator[Event]:
     """Train what the store does not have yet, round by round, for all seeds side by side.
 
+    experiment: one, or several, which share what they have in common.
     device: "cpu", "cuda", or any that torch knows. The same experiment on the same machine gives
     the same numbers, bit for bit, also when it was stopped in between.
     """
     trials = missing(experiment, store)
     total, done = sum(work(trial) for trial in trials), 0
-    data = experiment.task.data().to(device) if trials else None
-    for number, same_round in groupby(trials, lambda trial: trial.round):
-        for chunk in chunks(list(same_round), device):
-            assert data is not None
-            yield Progress(done, total, number)
-            for event in _train(chunk, data, store, device):
+    for task, same_task in groupby(trials, lambda trial: trial.experiment.task):
+        data = task.data().to(device)
+        for chunk in _in_order(list(same_task), device):
+            yield Progress(done, total, chunk[0].round)
+            train_or_analyse = _analyse if chunk[0].analysis else _train
+            for event in train_or_analyse(chunk, data, store, device):
                 if isinstance(event, int):
-                    yield Progress(done + event * len(chunk), total, number)
+                    share = min(1.0, event / work(chunk[0]))
+                    yield Progress(done + int(share * sum(map(work, chunk))), total, chunk[0].round)
                 else:
                     yield event
-            done += sum(work(trial) for trial in chunk)
+            done += sum(map(work, chunk))
 
 
-def missing(experiment: Experiment, store: Store) -> list[Trial]:
-    """The trials that `run` has to train, in order of rounds: those without a result, and those
-    of the chain whose weights a later one needs and only shipped results are known of.
+def missing(experiment: Experiment | Sequence[Experiment], store: Store) -> list[Trial]:
+    """The trials that `run` has to train, in an order in which it can: those without a result, and
+    those whose weights a later one needs and only results are known of.
     """
-    todo: list[Trial] = []
+    trials: dict[str, Trial] = {}
+    for trial in all_trials(experiment):
+        trials.setdefault(trial.key, trial)
     needed: set[str] = set()
-    for number in range(experiment.rounds, -1, -1):
-        trials = [
-            trial
-            for trial in experiment.trials(number)
-            if store.get(trial.key) is None
-            or (trial.key in needed and not store.has_tensors(trial.key))
-        ]
-        needed = {trial.parent.key for trial in trials} if number else set()
-        todo = trials + todo
-    return todo
+    todo: list[Trial] = []
+    for key, trial in reversed(trials.items()):
+        if store.get(key) is None or (key in needed and not store.has_tensors(key)):
+            todo.append(trial)
+            needed |= {other.key for other in trial.needs}
+    return todo[::-1]
+
+
+def _in_order(trials: list[Trial], device: str) -> Iterator[list[Trial]]:
+    """Trials of one task in groups that train side by side, in an order that respects needs."""
+    for _, group in groupby(trials, lambda t: (id(t.experiment), t.round, t.analysis)):
+        yield from chunks(list(group), device)
 
 
 def work(trial: Trial) -> int:
-    """Iterations that a trial trains for."""
-    return trial.experiment.task.recipe.iterations - trial.start
-
-
-def tables(experiment: Experiment, store: Store) -> Tables:
-    """What the store and the shipped results have of an experiment; rows may be missing."""
-    tickets, curves = [], []
-    for number in range(experiment.rounds + 1):
-        for trial in experiment.trials(number):
-            result = store.get(trial.key)
-            if result is not None:
-                label = {
-                    "seed": trial.seed,
-                    "round": trial.round,
-                    "treatment": trial.label,
-                    "draw": trial.draw,
-                    "iterations": work(trial),
-                    "density": result["ticket"]["density"],
-                }
-                tickets.append({**label, **result["ticket"]})
-                curves.append(pd.DataFrame({**label, **result["curve"]}))
-    empty = pd.DataFrame()
-    return Tables(pd.DataFrame(tickets), pd.concat(curves, ignore_index=True) if curves else empty)
+    """Iterations that a trial trains for; with the budget "flops" the most that it can be."""
+    iterations = trial.experiment.task.recipe.iterations
+    if trial.analysis:
+        itself = replace(trial, analysis=False)
+        each = work(itself) if trial.round else iterations - trial.start
+        return each * (trial.experiment.instability.copies - 1)
+    if trial.treatment.budget == "flops" and trial.round:
+        return MOST_EPOCHS * iterations
+    if trial.treatment.budget == "quarter" and trial.round:
+        return max(1, iterations // 4)
+    return iterations - trial.start
 
 
 def chunks(trials: list[Trial], device: str) -> Iterator[list[Trial]]:
-    """Trials with one schedule, in even groups that train fastest side by side."""
+    """Trials of one experiment and round with one schedule and one architecture, in even groups
+    that train fastest side by side.
+    """
 
-    def schedule(trial: Trial) -> tuple[int, bool, bool]:
-        return trial.start, trial.treatment.schedule == "last", _restores(trial)
+    def schedule(trial: Trial) -> tuple[int, str, str, bool, bool, bool]:
+        treatment = trial.treatment
+        last = "last" if treatment.schedule == "last" else ""
+        return trial.start, last, treatment.budget, trial.slims, _restores(trial), _alone(trial)
 
     limit = population_limit(trials[0].experiment, device)
-    for _, group in groupby(sorted(trials, key=schedule), schedule):
+    for (*_, alone), group in groupby(sorted(trials, key=schedule), schedule):
         rest = list(group)
+        most = 1 if alone else limit
         while rest:
-            size = -(-len(rest) // -(-len(rest) // limit))
+            size = -(-len(rest) // -(-len(rest) // most))
             yield rest[:size]
             rest = rest[size:]
+
+
+def _alone(trial: Trial) -> bool:
+    """Whether it must be a population of one: where global pruning gives each seed other widths, or
+    other FLOPs, or where its copies are the population.
+    """
+    by_size = trial.narrow or trial.treatment.budget == "flops"
+    return trial.analysis or (by_size and trial.experiment.pruning.scope == "global")
 
 
 def population_limit(experiment: Experiment, device: str) -> int:
@@ -165,19 +159,72 @@ def population_limit(experiment: Experiment, device: str) -> int:
     """
     if device != "cpu":
         return 64
-    network = _network(experiment, experiment.task.data(), 1)
+    network = build_network(experiment, experiment.task.data())
     return max(1, min(8, CACHE // (16 * sum(p.numel() for p in network.parameters()))))
 
 
-def _network(experiment: Experiment, data: Data, replicas: int) -> Population:
-    return build(experiment.task.network, data.image_shape, len(data.classes), replicas)
-
-
 def _restores(trial: Trial) -> bool:
-    e = trial.experiment
-    return (
-        trial.start > 0 and e.optimizer_state == "restored" and trial.treatment.weights == "rewound"
-    )
+    if trial.start == 0 or trial.treatment.weights != "rewound":
+        return False
+    # Copies of the dense network go on as if nothing had happened.
+    return trial.round == 0 or trial.experiment.optimizer_state == "restored"
+
+
+@dataclass
+class _Prepared:
+    """A population that is ready to train. masks: of the whole network that it was cut from."""
+
+    network: Population
+    masks: Masks
+    recipe: Recipe
+    options: dict[str, Any]  # for `train`
+
+
+def _prepare(
+    chunk: Sequence[Trial], copies: Sequence[int], data: Data, store: Store, device: str
+) -> _Prepared:
+    """Networks of trials with one schedule side by side, trial i with the noise of copies[i]."""
+    first = chunk[0]
+    network = build_network(first.experiment, data, len(chunk))
+    started = {trial: starting_point(trial, data, store, device) for trial in dict.fromkeys(chunk)}
+    states, moments, masks = zip(*(started[trial] for trial in chunk), strict=True)
+    joint = _side_by_side(masks)
+    recipe = _recipe(first, network, joint, data)
+    network.load_state_dict(_side_by_side(states))
+    restored = [_side_by_side(parts) for parts in zip(*moments, strict=True)]
+    if not _restores(first):
+        restored = []
+    if first.narrow:
+        restored = _narrow_moments(restored, network, joint)
+        network = narrow(network, joint)
+    joint = {name: mask.to(device) for name, mask in joint.items()}
+    options = {
+        "seeds": [trial.seed for trial in chunk],
+        "copies": copies,
+        "masks": joint if first.round and not first.narrow else None,
+        "start": first.start,
+        "moments": [{n: t.to(device) for n, t in part.items()} for part in restored],
+    }
+    return _Prepared(network.to(device), joint, recipe, options)
+
+
+def _recipe(trial: Trial, network: Population, masks: Masks, data: Data) -> Recipe:
+    """The recipe by which a trial trains. network: the whole one; masks: of which this is left."""
+    recipe = trial.experiment.task.recipe
+    if trial.round == 0:
+        return recipe
+    if not trial.slims:
+        recipe = replace(recipe, slimming=0.0)
+    if trial.treatment.schedule == "last":
+        rate = recipe.rate(recipe.iterations - 1)
+        recipe = replace(recipe, learning_rate=rate, milestones=(), warmup=0)
+    if trial.treatment.budget == "quarter":
+        recipe = replace(recipe, iterations=work(trial))
+    elif trial.treatment.budget == "flops":
+        dense, left = (flops(network, data.image_shape, m)[0] for m in (full_masks(network), masks))
+        epochs = min(MOST_EPOCHS, (dense / left).item())
+        recipe = replace(recipe, iterations=round(epochs * recipe.iterations))
+    return recipe
 
 
 def _train(
@@ -186,56 +233,47 @@ def _train(
     """Train trials of one schedule as a population; yields iterations done, and events."""
     began = time.perf_counter()
     experiment, start = chunk[0].experiment, chunk[0].start
-    recipe = experiment.task.recipe
-    network = _network(experiment, data, len(chunk))
-    states, moments, masks = [], [], []
-    for trial in chunk:
-        state, moment, mask = _starting_point(trial, data, store, device)
-        states.append(state)
-        moments.append(moment)
-        masks.append(mask)
-    network.load_state_dict(_side_by_side(states))
-    network.to(device)
-    joint = {name: mask.to(device) for name, mask in _side_by_side(masks).items()}
-    at = [*range(0, recipe.iterations, experiment.evaluate_every), recipe.iterations]
+    ready = _prepare(chunk, [0] * len(chunk), data, store, device)
+    last = ready.recipe.iterations
+    at = [*range(0, last, experiment.evaluate_every), last]
     save_rewind = chunk[0].round == 0 and experiment.rewind > 0
     evaluations: list[tuple[int, Evaluation]] = []
     for step in train(
-        network,
-        _last_rate(recipe) if chunk[0].treatment.schedule == "last" else recipe,
+        ready.network,
+        ready.recipe,
         data,
-        [trial.seed for trial in chunk],
-        masks=joint if chunk[0].round else None,
-        start=start,
-        moments=_joint_moments(moments, device) if _restores(chunk[0]) else None,
+        **ready.options,
         evaluate_at=[iteration for iteration in at if iteration >= start],
         snapshots=[experiment.rewind] if save_rewind else [],
     ):
         if step.snapshot is not None:
-            _save_snapshot(step.snapshot, chunk, store)
+            save_snapshot(step.snapshot, chunk, store)
         if step.evaluation is not None:
             evaluations.append((step.iteration, step.evaluation))
             yield Evaluated(chunk, step.iteration, step.evaluation)
         yield step.iteration - start
-    yield from _finish(chunk, network, joint, evaluations, data, store, device, began)
+    yield from _finish(chunk, ready, evaluations, data, store, device, began)
 
 
 def _finish(
     chunk: list[Trial],
-    network: Population,
-    masks: Masks,
+    ready: _Prepared,
     evaluations: list[tuple[int, Evaluation]],
     data: Data,
     store: Store,
     device: str,
     began: float,
 ) -> Iterator[Finished]:
+    network = ready.network
     train_accuracy = evaluate_on(network, data, data.train).accuracy
-    masks = {name: mask.cpu() for name, mask in masks.items()}
+    masks = {name: mask.cpu() for name, mask in ready.masks.items()}
     arithmetic = flops(network, data.image_shape, masks)
-    prunable = sum(mask[0].numel() for mask in masks.values())
-    others = sum(p[0].numel() for p in network.parameters()) - prunable
+    unprunable = sum(p[0].numel() for p in network.parameters()) - sum(
+        weight[0].numel() for weight in network.prunable().values()
+    )
     final = {name: tensor.cpu() for name, tensor in network.state().items()}
+    if chunk[0].narrow:
+        final = widen_state(final, masks, network.units())
     provenance = _provenance(device, time.perf_counter() - began, len(chunk))
     results = []
     for i, trial in enumerate(chunk):
@@ -243,18 +281,21 @@ def _finish(
         ticket = {
             "density": density(masks)[i].item(),
             "weights": int(survivors(masks)[i]),
-            "parameters": int(survivors(masks)[i]) + others,
+            "parameters": int(survivors(masks)[i]) + unprunable,
             "flops": int(arithmetic[i]),
             **_early_stop(curve),
             "final_test_accuracy": curve["test_accuracy"][-1],
             "train_accuracy": train_accuracy[i].item(),
         }
-        if trial.treatment == REWIND:  # weights first: a result says that they are there
+        if trial.narrow:
+            ticket["widths"] = _widths(masks, network, i)
+        if trial.treatment == REWIND or trial.experiment.instability.copies:
+            # Weights first: a result says that they are there.
             own = {name: tensor[i : i + 1].clone() for name, tensor in final.items()}
             mask = {name: tensor[i : i + 1].clone() for name, tensor in masks.items()}
             store.put_tensors(trial.key, {"final": own, "masks": mask})
         result = {
-            "trial": {**trial.lineage(), "treatment": trial.label},
+            "trial": trial.describe(),
             "ticket": ticket,
             "curve": curve,
             "provenance": provenance,
@@ -264,6 +305,57 @@ def _finish(
     # Only now: stopped in between, the others would be trained again in another company.
     for trial, result in zip(chunk, results, strict=True):
         yield Finished(trial, result)
+
+
+def _analyse(chunk: list[Trial], data: Data, store: Store, device: str) -> Iterator[int | Finished]:
+    """Train further copies of a trial's network, and measure the error between all pairs."""
+    began = time.perf_counter()
+    (trial,) = chunk
+    analysis = trial.experiment.instability
+    others = list(range(1, analysis.copies))
+    ready = _prepare([trial] * len(others), others, data, store, device)
+    for step in train(ready.network, ready.recipe, data, **ready.options):
+        yield (step.iteration - trial.start) * len(others)
+    itself = store.get_tensors(trial.needs[0].key)
+    first = itself["final"]
+    if trial.narrow:
+        first = narrow_state(first, itself["masks"], ready.network.units())
+    ends = [{name: tensor.to(device) for name, tensor in first.items()}]
+    ends += [ready.network[i].state() for i in range(len(others))]
+    paths: list[dict[str, Any]] = []
+    for i, j in combinations(range(len(ends)), 2):
+        path = error_along(ready.network, ends[i], ends[j], data, analysis)
+        paths.append(
+            {
+                "pair": f"{i}-{j}",
+                "alpha": _rounded(path.alphas),
+                "train_error": _rounded(path.train_error),
+                "test_error": _rounded(path.test_error),
+                "train_instability": instability(path.train_error),
+                "instability": instability(path.test_error),
+            }
+        )
+        yield work(trial)  # a sign of life
+    result = {
+        "trial": trial.describe(),
+        **{
+            name: sum(path[name] for path in paths) / len(paths)
+            for name in ("instability", "train_instability")
+        },
+        "paths": paths,
+        "provenance": _provenance(device, time.perf_counter() - began, len(others)),
+    }
+    store.put(trial.key, result)
+    yield Finished(trial, result)
+
+
+def _rounded(values: Tensor) -> list[float]:
+    return [round(value, 6) for value in values.tolist()]
+
+
+def _widths(masks: Masks, network: Population, i: int) -> list[int]:
+    """Surviving units of replica i, layer by layer."""
+    return [int(alive[i].sum()) for alive in surviving_units(masks, network.units()).values()]
 
 
 def _curve(evaluations: list[tuple[int, Evaluation]], i: int) -> dict[str, list[float]]:
@@ -289,74 +381,6 @@ def _early_stop(curve: dict[str, list[float]]) -> dict[str, Any]:
     }
 
 
-def _starting_point(
-    trial: Trial, data: Data, store: Store, device: str
-) -> tuple[State, list[dict[str, Tensor]], Masks]:
-    """Weights, moments and masks that a trial starts from, as populations of one on the CPU."""
-    if trial.round == 0:
-        network = _initial(trial, data, "initialisation")
-        return network.state(), [], full_masks(network)
-    parent = store.get_tensors(trial.parent.key)
-    noise = ("pruning", trial.round)
-    masks = prune(
-        trial.experiment.pruning, parent["final"], parent["masks"], [generator(trial.seed, *noise)]
-    )
-    treatment = trial.treatment
-    draw = [generator(trial.seed, treatment.mask, trial.round, trial.draw)]
-    if treatment.mask == "shuffled":
-        masks = shuffle_layers(masks, draw)
-    elif treatment.mask == "random":
-        masks = random_masks(masks, draw)
-    moments: list[dict[str, Tensor]] = []
-    if treatment.weights == "final":
-        state = parent["final"]
-    elif treatment.weights == "fresh":
-        state = _initial(trial, data, "re-initialisation", trial.round, trial.draw).state()
-    else:
-        state, moments = _rewound(trial, data, store, device)
-    return apply_masks(state, masks), moments, masks
-
-
-def _initial(trial: Trial, data: Data, *purpose: str | int) -> Population:
-    return _network(trial.experiment, data, 1).initialise([generator(trial.seed, *purpose)])
-
-
-def _rewound(
-    trial: Trial, data: Data, store: Store, device: str
-) -> tuple[State, list[dict[str, Tensor]]]:
-    """The dense network's weights and moments at the rewind iteration, trained again if lost."""
-    network, at = _initial(trial, data, "initialisation"), trial.experiment.rewind
-    if at == 0:
-        return network.state(), []
-    saved = store.get_tensors(trial.rewind_key)
-    if saved is None:
-        network.to(device)
-        for step in train(
-            network, trial.experiment.task.recipe, data, [trial.seed], snapshots=[at]
-        ):
-            if step.snapshot is not None:
-                _save_snapshot(step.snapshot, [trial], store)
-                break
-        saved = store.get_tensors(trial.rewind_key)
-    return saved["network"], saved["moments"]
-
-
-def _save_snapshot(snapshot: Snapshot, chunk: list[Trial], store: Store) -> None:
-    for i, trial in enumerate(chunk):
-        store.put_tensors(
-            trial.rewind_key,
-            {
-                "network": _replica(snapshot.network, i),
-                "moments": [_replica(moment, i) for moment in snapshot.moments],
-            },
-        )
-
-
-def _replica(tensors: State, i: int) -> State:
-    # Adam counts its steps in a tensor without a replica axis.
-    return {n: (t[i : i + 1] if t.ndim else t).cpu().clone() for n, t in tensors.items()}
-
-
 def _side_by_side(parts: Sequence[State]) -> State:
     return {
         name: torch.cat([part[name] for part in parts]) if first.ndim else first
@@ -364,16 +388,16 @@ def _side_by_side(parts: Sequence[State]) -> State:
     }
 
 
-def _joint_moments(moments: list[list[dict[str, Tensor]]], device: str) -> list[State]:
-    joint = [_side_by_side(parts) for parts in zip(*moments, strict=True)]
-    return [{name: tensor.to(device) for name, tensor in part.items()} for part in joint]
-
-
-def _last_rate(recipe: Recipe) -> Recipe:
-    """The recipe with the learning rate of its last iteration throughout."""
-    return replace(
-        recipe, learning_rate=recipe.rate(recipe.iterations - 1), milestones=(), warmup=0
-    )
+def _narrow_moments(moments: list[State], network: Population, masks: Masks) -> list[State]:
+    """Moments of surviving units; each is shaped like its parameter, a count of steps apart."""
+    names = [name for name, _ in network.named_parameters()]
+    narrowed = [dict(part) for part in moments]
+    for kind in sorted({kind for part in moments for kind, value in part.items() if value.ndim}):
+        whole = {name: part[kind] for name, part in zip(names, moments, strict=True)}
+        small = narrow_state(whole, masks, network.units())
+        for name, part in zip(names, narrowed, strict=True):
+            part[kind] = small[name]
+    return narrowed
 
 
 def _provenance(device: str, seconds: float, replicas: int) -> dict[str, Any]:

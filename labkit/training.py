@@ -17,8 +17,7 @@ from torch.nn import functional as F
 
 from labkit.checking import choice, fraction, positive, several, whole
 from labkit.data import Data, Split
-from labkit.networks import Population, State
-from labkit.pruning import Masks
+from labkit.networks import BatchNorm, Masks, Population, State
 
 OPTIMIZERS = ("adam", "sgd")
 AUGMENTATIONS = ("none", "flip-crop")
@@ -34,6 +33,8 @@ class Recipe:
     `decay`. warmup: iterations during which the rate grows linearly from 0.
     augmentation: "flip-crop" mirrors half the images and shifts each by up to an eighth of its
     height and width (4 pixels of 32, 2 of 16), zeros moving in. precision: "bfloat16" is autocast.
+    slimming: the L1 penalty on the gammas of batch normalisation, as the sub-gradient
+    slimming x sign(gamma) (Liu et al. 2017, section 3); such networks start with gammas of 0.5.
     """
 
     optimizer: str = "adam"
@@ -47,6 +48,7 @@ class Recipe:
     warmup: int = 0
     augmentation: str = "none"
     precision: str = "float32"
+    slimming: float = 0.0
 
     def __post_init__(self) -> None:
         choice("recipe.optimizer", self.optimizer, OPTIMIZERS)
@@ -64,6 +66,7 @@ class Recipe:
         whole("recipe.warmup", self.warmup, 0, self.iterations)
         choice("recipe.augmentation", self.augmentation, AUGMENTATIONS)
         choice("recipe.precision", self.precision, PRECISIONS)
+        positive("recipe.slimming", self.slimming, zero=True)
         if self.optimizer == "adam" and self.momentum:
             raise ValueError(f"recipe.momentum must be 0 with adam, not {self.momentum}")
 
@@ -130,6 +133,9 @@ class Step:
     snapshot: Snapshot | None = None
 
 
+Noise = tuple[int, int]  # a seed and the number of a copy, see `train`
+
+
 def generator(seed: int, *purpose: str | int) -> torch.Generator:
     """A CPU generator for one purpose of one seed, independent of all others."""
     digest = hashlib.blake2b(repr((seed, *purpose)).encode(), digest_size=8).digest()
@@ -142,6 +148,7 @@ def train(
     data: Data,
     seeds: Sequence[int],
     *,
+    copies: Sequence[int] | None = None,
     masks: Masks | None = None,
     start: int = 0,
     moments: list[dict[str, Tensor]] | None = None,
@@ -151,9 +158,11 @@ def train(
     """Train the population in place from iteration `start` to the recipe's last.
 
     seeds: one per replica; they decide the order of the data and the augmentation, so replicas
-    with one seed see the same batches. masks: weights outside are zero at the start and zero again
-    after every update. start, moments: where a schedule, a data order and an optimizer's moments
-    are resumed; without moments the optimizer is new.
+    with one seed see the same batches. copies: one number per replica; copies of a seed differ in
+    this SGD noise and in nothing else; copy 0, the default, has the seed's ordinary noise.
+    masks: weights outside are zero at the start and zero again after every update.
+    start, moments: where a schedule, a data order and an optimizer's moments are resumed; without
+    moments the optimizer is new.
     evaluate_at: iterations after which test and validation sets are evaluated.
     snapshots: iterations whose state is wanted. Iteration `start` counts as reached at once.
     """
@@ -163,6 +172,8 @@ def train(
         for parameter, state in zip(network.parameters(), moments, strict=True):
             optimizer.state[parameter] = {name: value.clone() for name, value in state.items()}
     pruned = [(parameters[name], mask.float()) for name, mask in (masks or {}).items()]
+    gammas = [m.weight for m in network.modules() if isinstance(m, BatchNorm)]
+    noises = list(zip(seeds, copies or [0] * len(seeds), strict=True))
     evaluate, save = set(evaluate_at), set(snapshots)
 
     lowest = torch.full((network.replicas,), torch.inf, dtype=torch.float64)
@@ -180,7 +191,7 @@ def train(
 
     _reapply(pruned)
     yield reached(start)
-    batches = data_order(seeds, len(data.train), recipe.batch_size, start)
+    batches = data_order(noises, len(data.train), recipe.batch_size, start)
     for iteration, index in zip(range(start, recipe.iterations), batches, strict=False):
         network.train()
         for group in optimizer.param_groups:
@@ -188,7 +199,7 @@ def train(
         index = index.to(data.train.labels.device)
         images = data.normalise(data.train.images[index])  # (R, B, C, H, W)
         if recipe.augmentation == "flip-crop":
-            images = flip_and_crop(images, seeds, iteration)
+            images = flip_and_crop(images, noises, iteration)
         with _autocast(recipe.precision, images.device):
             logits = network(images).float()  # (R, B, classes)
         # Each replica's loss is a mean over its batch; their sum gives each its own gradient.
@@ -197,6 +208,8 @@ def train(
         )
         optimizer.zero_grad()
         (loss / recipe.batch_size).backward()
+        if recipe.slimming:
+            _penalise(gammas, recipe.slimming)
         optimizer.step()
         _reapply(pruned)
         yield reached(iteration + 1)
@@ -222,6 +235,13 @@ def _reapply(pruned: list[tuple[torch.nn.Parameter, Tensor]]) -> None:
         weight.mul_(mask)  # as floats: several times faster than masked_fill_ with booleans
 
 
+@torch.no_grad()
+def _penalise(gammas: list[torch.nn.Parameter], strength: float) -> None:
+    for gamma in gammas:
+        assert gamma.grad is not None
+        gamma.grad.add_(gamma.sign(), alpha=strength)
+
+
 def _moments(optimizer: torch.optim.Optimizer) -> list[dict[str, Tensor]]:
     return [
         {name: value.clone() for name, value in optimizer.state[parameter].items()}
@@ -232,17 +252,18 @@ def _moments(optimizer: torch.optim.Optimizer) -> list[dict[str, Tensor]]:
 
 
 def data_order(
-    seeds: Sequence[int], examples: int, batch_size: int, start: int
+    noises: Sequence[Noise], examples: int, batch_size: int, start: int
 ) -> Iterator[Tensor]:
     """Endless batches of indices (R, B) from iteration `start`; each pass has a new random order.
 
-    The passes follow each other without a gap, so every batch is full and none is dropped.
+    noises: seed and copy of each replica. The passes follow each other without a gap, so every
+    batch is full and none is dropped.
     """
-    unique = sorted(set(seeds))
-    row = torch.tensor([unique.index(seed) for seed in seeds])
+    unique = sorted(set(noises))
+    row = torch.tensor([unique.index(noise) for noise in noises])
 
     def one_pass(number: int) -> Tensor:
-        generators = [generator(seed, "order", number) for seed in unique]
+        generators = [_noise_generator(noise, "order", number) for noise in unique]
         return torch.stack([torch.randperm(examples, generator=g) for g in generators])
 
     number, position = divmod(start * batch_size, examples)
@@ -255,18 +276,24 @@ def data_order(
         ahead = ahead[:, batch_size:]
 
 
-def flip_and_crop(images: Tensor, seeds: Sequence[int], iteration: int) -> Tensor:
+def _noise_generator(noise: Noise, *purpose: str | int) -> torch.Generator:
+    seed, copy = noise
+    return generator(seed, *purpose, "copy", copy) if copy else generator(seed, *purpose)
+
+
+def flip_and_crop(images: Tensor, noises: Sequence[Noise], iteration: int) -> Tensor:
     """Mirror half the images and shift each by up to an eighth of its size, zeros moving in.
 
-    images: (R, B, C, H, W); the draws of a replica depend on its seed and the iteration alone.
+    images: (R, B, C, H, W); the draws of a replica depend on its seed, the number of its copy and
+    the iteration alone.
     """
     replicas, batch, channels, height, width = images.shape
     pad_y, pad_x = height // 8, width // 8
     draws = {
-        seed: torch.rand(3, batch, generator=generator(seed, "augmentation", iteration))
-        for seed in set(seeds)
+        noise: torch.rand(3, batch, generator=_noise_generator(noise, "augmentation", iteration))
+        for noise in set(noises)
     }
-    drawn = torch.stack([draws[seed] for seed in seeds], 1).to(images.device)  # (3, R, B)
+    drawn = torch.stack([draws[noise] for noise in noises], 1).to(images.device)  # (3, R, B)
     flip = drawn[0] < 0.5
     rows = (
         torch.arange(height, device=images.device) + (drawn[1] * (2 * pad_y + 1)).long()[..., None]

@@ -8,7 +8,7 @@ import pytest
 from labkit import TREATMENTS, figures, report
 from labkit.claims import table
 from labkit.presets import preset
-from labkit.running import Tables
+from labkit.results import Tables
 
 
 @pytest.fixture

@@ -18,7 +18,8 @@ from labkit.data import Data, Split
 from labkit.experiment import REWIND, TREATMENTS, Experiment, Task, Treatment, Trial
 from labkit.networks import State, build
 from labkit.pruning import Masks, Pruning, apply_masks, prune
-from labkit.running import Evaluated, Finished, Progress, missing, run, tables, work
+from labkit.results import Tables, tables
+from labkit.running import Evaluated, Finished, Progress, missing, run, work
 from labkit.store import Store, StoreError, ship
 from labkit.training import Recipe, generator, train
 
@@ -128,13 +129,13 @@ def follow(monkeypatch: pytest.MonkeyPatch):
     return followed
 
 
-def finish(experiment: Experiment, store: Store) -> running.Tables:
+def finish(experiment: Experiment, store: Store) -> Tables:
     for _ in run(experiment, store):
         pass
     return tables(experiment, store)
 
 
-def assert_same(one: running.Tables, other: running.Tables) -> None:
+def assert_same(one: Tables, other: Tables) -> None:
     pd.testing.assert_frame_equal(one.tickets, other.tickets, check_exact=True)
     pd.testing.assert_frame_equal(one.curves, other.curves, check_exact=True)
 
@@ -214,7 +215,7 @@ def test_a_mask_prunes_what_the_round_before_has_trained(
 
 
 def test_random_pruning_differs_between_seeds_and_rounds(store: Store, follow) -> None:
-    experiment = replace(LENET, pruning=Pruning("random", rate=0.5))
+    experiment = replace(LENET, pruning=Pruning(criterion="random", rate=0.5))
     starts = follow(experiment, store)
     masks = {(t.round, t.seed): s.masks["layers.0.weight"] for t, s in starts.items() if t.round}
     assert not torch.equal(masks[1, 0], masks[1, 1])

@@ -83,7 +83,7 @@ def fresh(name: str, seeds: list[int]) -> Population:
 def half(network: Population) -> Masks:
     """Masks that keep half of the weights, other ones in each replica."""
     chosen = [generator(replica, "half") for replica in range(network.replicas)]
-    return prune(Pruning("random", rate=0.5), network.state(), full_masks(network), chosen)
+    return prune(Pruning(criterion="random", rate=0.5), network.state(), full_masks(network), chosen)
 
 
 def finish(network: Population, *arguments, **options) -> Population:
@@ -333,9 +333,10 @@ def test_iterations_are_counted_from_the_start_to_the_last_one() -> None:
 def test_every_pass_shows_every_example_once_wherever_it_starts(
     examples: int, batch_size: int, start: int, seeds: list[int]
 ) -> None:
-    batches = data_order(seeds, examples, batch_size, 0)
+    noises = [(seed, 0) for seed in seeds]
+    batches = data_order(noises, examples, batch_size, 0)
     first = [next(batches) for _ in range(start + 5)]
-    resumed = data_order(seeds, examples, batch_size, start)
+    resumed = data_order(noises, examples, batch_size, start)
     for batch in first[start:]:
         assert batch.shape == (len(seeds), batch_size)
         assert torch.equal(next(resumed), batch), "the order resumes"
@@ -345,11 +346,13 @@ def test_every_pass_shows_every_example_once_wherever_it_starts(
             if len(one_pass) == examples:
                 assert sorted(one_pass.tolist()) == list(range(examples))
         assert torch.equal(row, order[seeds.index(seed)]), "one seed, one order"
-        assert torch.equal(next(data_order([seed], examples, batch_size, 0))[0], row[:batch_size])
+        assert torch.equal(
+            next(data_order([(seed, 0)], examples, batch_size, 0))[0], row[:batch_size]
+        )
 
 
 def test_passes_and_seeds_have_different_orders() -> None:
-    batches = data_order([0, 1], 50, 50, 0)
+    batches = data_order([(0, 0), (1, 0)], 50, 50, 0)
     one, two = next(batches), next(batches)
     assert not torch.equal(one[0], one[1])
     assert not torch.equal(one[0], two[0])
@@ -367,11 +370,13 @@ def test_purposes_and_seeds_have_independent_generators() -> None:
 # -------------------------------------------------------------------------------- augmentation
 
 
-def augmented_by_numpy(images: np.ndarray, seed: int, iteration: int) -> np.ndarray:
+def augmented_by_numpy(images: np.ndarray, noise: tuple[int, int], iteration: int) -> np.ndarray:
     """Pad, crop, mirror, image by image. images: (B, C, H, W)."""
+    seed, copy = noise
+    purpose = ("augmentation", iteration, *(("copy", copy) if copy else ()))
     height, width = images.shape[2:]
     y, x = height // 8, width // 8
-    draws = torch.rand(3, len(images), generator=generator(seed, "augmentation", iteration))
+    draws = torch.rand(3, len(images), generator=generator(seed, *purpose))
     result = []
     for image, flip, down, right in zip(images, *draws.tolist(), strict=True):
         top, left = int(down * (2 * y + 1)), int(right * (2 * x + 1))
@@ -383,20 +388,20 @@ def augmented_by_numpy(images: np.ndarray, seed: int, iteration: int) -> np.ndar
 @pytest.mark.parametrize("shape", [(3, 16, 16), (1, 8, 24), (2, 5, 7), (1, 32, 32)])
 def test_augmentation_pads_crops_and_mirrors(shape: tuple[int, int, int]) -> None:
     images = torch.rand(3, 12, *shape, generator=torch.Generator().manual_seed(0))
-    seeds = [5, 2, 5]
-    result = flip_and_crop(images, seeds, 7)
-    for replica, seed in enumerate(seeds):
-        expected = augmented_by_numpy(images[replica].numpy(), seed, 7)
+    noises = [(5, 0), (2, 0), (5, 1)]
+    result = flip_and_crop(images, noises, 7)
+    for replica, noise in enumerate(noises):
+        expected = augmented_by_numpy(images[replica].numpy(), noise, 7)
         np.testing.assert_array_equal(result[replica].numpy(), expected)
-        alone = flip_and_crop(images[[replica]], [seed], 7)
+        alone = flip_and_crop(images[[replica]], [noise], 7)
         assert torch.equal(alone[0], result[replica]), "alone as in a crowd"
-    assert not torch.equal(flip_and_crop(images, seeds, 8), result)
+    assert not torch.equal(flip_and_crop(images, noises, 8), result)
 
 
 def test_half_the_images_are_mirrored_and_every_shift_occurs() -> None:
     count, size, pad = 2_000, 16, 2
     image = torch.arange(1.0, 1 + size * size).view(1, 1, 1, size, size)
-    results = flip_and_crop(image.expand(1, count, 1, size, size), [0], 0)[0, :, 0]
+    results = flip_and_crop(image.expand(1, count, 1, size, size), [(0, 0)], 0)[0, :, 0]
     # The middle of an image never leaves it; the gradient along a row tells the mirrored ones.
     middle = results[:, size // 2, size // 2 - 1 : size // 2 + 1].long()
     mirrored = middle[:, 0] > middle[:, 1]

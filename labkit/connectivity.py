@@ -1,0 +1,123 @@
+"""Linear mode connectivity: the error on the line between two networks, and instability.
+
+Two copies of a network go on from one state with different SGD noise. If the error nowhere on the
+straight line between their weights exceeds that of the ends, both are in the same, linearly
+connected, minimum, and training was *stable* to the noise (Frankle et al. 2020, section 2).
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from labkit.checking import choice, whole
+from labkit.data import Data, Split
+from labkit.networks import BatchNorm, Population, State
+from labkit.training import evaluate_on
+
+STABLE = 0.02  # instability below which training counts as stable (Frankle et al. 2020, section 3)
+STATISTICS = ("re-estimated", "interpolated")
+SIDE_BY_SIDE = 5  # networks of a line evaluated together: thirty would not fit Binder's memory
+
+
+@dataclass(frozen=True)
+class Instability:
+    """How instability is analysed.
+
+    copies: networks trained from one state, with different SGD noise; every pair is a line. 0
+        switches the analysis off. alphas: evenly spaced points on a line, the ends included.
+    statistics: of batch normalisation between the ends, "re-estimated" on training images or
+        "interpolated" like weights, which exaggerates the barrier. Frankle et al. 2020 do not say.
+    train_examples: training images on which the training error is measured.
+    """
+
+    copies: int = 0
+    alphas: int = 30
+    statistics: str = "re-estimated"
+    train_examples: int = 5_000
+
+    def __post_init__(self) -> None:
+        whole("instability.copies", self.copies, 0, 20)
+        if self.copies == 1:
+            raise ValueError("instability.copies must be 0 or from 2 to 20, not 1")
+        whole("instability.alphas", self.alphas, 3, 1000)
+        choice("instability.statistics", self.statistics, STATISTICS)
+        whole("instability.train_examples", self.train_examples, 1)
+
+
+@dataclass(frozen=True)
+class Path:
+    """Error rates in [0, 1] along a line. alphas, train_error, test_error: (A,) each."""
+
+    alphas: Tensor
+    train_error: Tensor
+    test_error: Tensor
+
+
+def interpolate(one: State, other: State, alphas: Tensor) -> State:
+    """The states (1 - alpha) x one + alpha x other as replicas; name -> (A, ...).
+
+    one, other: states of single networks (populations of one). alphas: (A,); 0 and 1 give the ends
+    exactly.
+    """
+    states = {}
+    for name, start in one.items():
+        weight = alphas.to(start).view(-1, *[1] * (start.ndim - 1))
+        states[name] = (1 - weight) * start + weight * other[name]
+    return states
+
+
+def instability(errors: Tensor) -> float:
+    """The highest error on a line minus the mean of its ends (Frankle et al. 2020, section 2).
+
+    errors: (A,), error rates from one end to the other. In [0, 1], as they are.
+    """
+    return (errors.max() - (errors[0] + errors[-1]) / 2).item()
+
+
+@torch.no_grad()
+def error_along(
+    network: Population, one: State, other: State, data: Data, analysis: Instability
+) -> Path:
+    """Train and test error on the line between two states of a network.
+
+    network: a population of this architecture, left as it is; one, other: states of single
+    networks, masked where they are pruned. The ends are evaluated exactly as they were trained;
+    batch-norm statistics between them are as `analysis.statistics` says.
+    """
+    alphas = torch.linspace(0, 1, analysis.alphas)
+    train, test = [], []
+    sample = data.train[: analysis.train_examples]
+    for some in alphas.split(SIDE_BY_SIDE):
+        states = interpolate(one, other, some)
+        line = network.with_state(states)
+        if analysis.statistics == "re-estimated":
+            reestimate_statistics(line, data, sample)
+            between = (some > 0) & (some < 1)
+            line.load_state_dict(
+                {n: _where(between, t, states[n]) for n, t in line.state().items()}
+            )
+        train.append(1 - evaluate_on(line, data, sample).accuracy)
+        test.append(1 - evaluate_on(line, data, data.test).accuracy)
+    return Path(alphas, torch.cat(train), torch.cat(test))
+
+
+@torch.no_grad()
+def reestimate_statistics(
+    network: Population, data: Data, split: Split, batch_size: int = 500
+) -> None:
+    """Replace batch-norm statistics, in place, by their means over batches of these images."""
+    norms = [module for module in network.modules() if isinstance(module, BatchNorm)]
+    if not norms:
+        return
+    network.train()
+    for number, images in enumerate(split.images.split(batch_size)):
+        for norm in norms:
+            norm.momentum = 1 / (number + 1)  # the n-th batch enters a mean of n with 1 / n
+        network(data.normalise(images)[None])
+    for norm in norms:
+        norm.momentum = BatchNorm.momentum
+
+
+def _where(replicas: Tensor, one: Tensor, other: Tensor) -> Tensor:
+    return torch.where(replicas.to(one.device).view(-1, *[1] * (one.ndim - 1)), one, other)

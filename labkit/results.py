@@ -1,0 +1,98 @@
+"""The tables of an experiment: what the store and the shipped results have of it, in long form."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from labkit.connectivity import STABLE
+from labkit.experiment import Experiment, all_trials
+from labkit.store import Store
+
+MATCHING = 0.002  # below the dense accuracy that still matches it (Frankle et al. 2020, section 4)
+
+
+@dataclass
+class Tables:
+    """Results. tickets: a row per trained network; curves: a row per evaluation; paths: a row per
+    alpha on the line between two copies of a network.
+
+    Accuracies and errors are in [0, 1], losses mean cross-entropies. `early_stop` is the iteration
+    of minimum validation loss, `test_accuracy` is read there, and `final_test_accuracy` after the
+    last iteration; `censored` says that the minimum was the last evaluation, so training was too
+    short to see it. `matching` says that `final_test_accuracy` is within one standard deviation of
+    the dense networks' mean over seeds, or within 0.2 points of it. `instability` is the mean over
+    pairs of copies (test error; `train_instability`: training error), `stable` that it is below 2
+    points; all three are missing where it was not analysed.
+    """
+
+    tickets: pd.DataFrame
+    curves: pd.DataFrame
+    paths: pd.DataFrame
+
+
+def tables(experiment: Experiment | Sequence[Experiment], store: Store) -> Tables:
+    """What the store and the shipped results have of an experiment; rows may be missing.
+
+    experiment: one, or several, one after the other in the tables; columns say how they differ.
+    """
+    several = [experiment] if isinstance(experiment, Experiment) else experiment
+    parts = [_tables(one, store) for one in several]
+    return Tables(*(_joined(same) for same in zip(*parts, strict=True)))
+
+
+def _joined(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    some = [part for part in parts if len(part)]
+    return pd.concat(some, ignore_index=True) if some else pd.DataFrame()
+
+
+def _tables(e: Experiment, store: Store) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    tickets: dict[tuple[Any, ...], dict[str, Any]] = {}
+    curves, paths = [], []
+    for trial in all_trials(e):
+        result = store.get(trial.key)
+        if result is None:
+            continue
+        label: dict[str, Any] = {
+            "dataset": e.task.dataset,
+            "network": e.task.network,
+            "learning_rate": e.task.recipe.learning_rate,
+            "kind": e.pruning.kind,
+            "criterion": e.pruning.criterion,
+            "rewind": e.rewind,
+            "seed": trial.seed,
+            "round": trial.round,
+            "treatment": trial.label,
+            "draw": trial.draw,
+        }
+        row = tuple(label.values())
+        if trial.analysis:
+            found = {name: result[name] for name in ("instability", "train_instability")}
+            if row in tickets:
+                tickets[row] |= found
+                label["density"] = tickets[row]["density"]
+            label["statistics"] = e.instability.statistics
+            paths += [pd.DataFrame({**label, **path}) for path in result["paths"]]
+        else:
+            steps = result["curve"]["iteration"]
+            label |= {"iterations": steps[-1] - steps[0], "density": result["ticket"]["density"]}
+            tickets[row] = {**label, **result["ticket"]}
+            curves.append(pd.DataFrame({**label, **result["curve"]}))
+    return _with_verdicts(pd.DataFrame(list(tickets.values()))), _joined(curves), _joined(paths)
+
+
+def _with_verdicts(tickets: pd.DataFrame) -> pd.DataFrame:
+    """The columns `matching` and `stable` of one experiment."""
+    if tickets.empty:
+        return tickets
+    for name in ("instability", "train_instability"):
+        if name not in tickets:
+            tickets[name] = float("nan")
+    known = tickets["instability"].notna()
+    tickets["stable"] = tickets["instability"].lt(STABLE).astype(object).where(known, None)
+    dense = tickets.loc[tickets["round"] == 0, "final_test_accuracy"]
+    spread = float(dense.std(ddof=1)) if len(dense) > 1 else 0.0
+    least = dense.mean() - max(MATCHING, spread)
+    tickets["matching"] = tickets["final_test_accuracy"] >= least
+    return tickets
