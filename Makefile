@@ -4,6 +4,9 @@
 #   make lab          open the first notebook in JupyterLab
 #   make test         run all tests               (make test ARGS="-k pruning")
 #   make lint         check style and types
+#   make course       student, nbgrader and executed copies of the lessons, in build/course
+#   make site         the executed lessons as web pages, in build/site
+#   make figures      figures and numbers of README.md, anew from the shipped results
 #   make clean        remove what the above made, .venv included
 #
 # PYTHON=python3.12 chooses the interpreter that .venv is made with.
@@ -14,7 +17,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/labkit-is-installed
 ARGS ?=
 
-.PHONY: help setup reproduce lab test lint constraints clean
+.PHONY: help setup reproduce lab test lint course site figures constraints clean
 
 help:
 	@sed -n 's/^#   \(make.*\)/\1/p' Makefile
@@ -34,6 +37,15 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy labkit
+
+course: $(STAMP)
+	$(BIN)/python -m labkit.course --execute $(ARGS)
+
+site: $(STAMP)
+	$(BIN)/python -m labkit.course --site $(ARGS)
+
+figures: $(STAMP)
+	$(BIN)/python -m labkit.gallery $(ARGS)
 
 # uv takes half a minute where pip takes two, but pip is what every machine can do.
 # A .venv without a working pip (an interrupted set-up) is made anew.
