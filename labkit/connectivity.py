@@ -42,7 +42,7 @@ class Instability:
             raise ValueError("instability.copies must be 0 or from 2 to 20, not 1")
         whole("instability.alphas", self.alphas, 3, 1000)
         choice("instability.statistics", self.statistics, STATISTICS)
-        whole("instability.train_examples", self.train_examples, 1)
+        whole("instability.train_examples", self.train_examples, 2)
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,8 @@ def reestimate_statistics(
     if not norms:
         return
     network.train()
-    for number, images in enumerate(split.images.split(batch_size)):
+    # Even batches: normalisation may fail on an image that is left over alone.
+    for number, images in enumerate(split.images.tensor_split(-(-len(split) // batch_size))):
         for norm in norms:
             norm.momentum = 1 / (number + 1)  # the n-th batch enters a mean of n with 1 / n
         network(data.normalise(images)[None])

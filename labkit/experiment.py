@@ -237,6 +237,7 @@ class Experiment:
                 f"pruning.layer_rates must have {len(layers)} rates, one for each layer of "
                 f"{self.task.network} that has units to lose, not {len(pruning.layer_rates)}"
             )
+        name = "layer_rates" if pruning.layer_rates else "rate"
         rates = pruning.layer_rates or (pruning.rate,) * len(layers)
         if pruning.scope == "global":
             layers, rates = [("all layers", sum(units for _, units in layers))], (pruning.rate,)
@@ -247,8 +248,8 @@ class Experiment:
                 left -= round(rate * left)
                 if left < least:
                     raise ValueError(
-                        f"pruning.rate must leave every layer a unit, not {rate}: of {units} units "
-                        f"in {layer} it leaves {left} after round {number}"
+                        f"pruning.{name} must leave every layer a unit, not {rate}: of {units} "
+                        f"units in {layer} it leaves {left} after round {number}"
                     )
 
     def trials(self, round_number: int) -> list["Trial"]:
@@ -363,11 +364,10 @@ class Trial:
         """Its address in the store."""
         return key_of(self.lineage())
 
-    @property
-    def rewind_key(self) -> str:
-        """The address of the dense network's state at the rewind iteration."""
-        e = self.experiment
-        return key_of({"task": settings(e.task), "seed": self.seed, "at": e.rewind})
+    def dense_key(self, iteration: int) -> str:
+        """The address of the dense network's state at an iteration."""
+        task = settings(self.experiment.task)
+        return key_of({"task": task, "seed": self.seed, "at": iteration})
 
     @property
     def parent(self) -> "Trial":

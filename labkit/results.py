@@ -76,7 +76,7 @@ def _tables(e: Experiment, store: Store) -> tuple[pd.DataFrame, pd.DataFrame, pd
             paths += [pd.DataFrame({**label, **path}) for path in result["paths"]]
         else:
             steps = result["curve"]["iteration"]
-            label |= {"iterations": steps[-1] - steps[0], "density": result["ticket"]["density"]}
+            label |= {"iterations": steps[-1] - trial.start, "density": result["ticket"]["density"]}
             tickets[row] = {**label, **result["ticket"]}
             curves.append(pd.DataFrame({**label, **result["curve"]}))
     return _with_verdicts(pd.DataFrame(list(tickets.values()))), _joined(curves), _joined(paths)

@@ -20,19 +20,13 @@ from labkit.data import Data
 from labkit.experiment import REWIND, Experiment, Trial, all_trials
 from labkit.narrowing import narrow, narrow_state, surviving_units, widen_state
 from labkit.networks import Masks, Population, State
-from labkit.pruning import (
-    density,
-    flops,
-    full_masks,
-    survivors,
-)
+from labkit.pruning import density, flops, full_masks, survivors
 from labkit.starting import build_network, save_snapshot, starting_point
 from labkit.store import Store
 from labkit.training import Evaluation, Recipe, evaluate_on, train
 
 CACHE = 20_000_000  # bytes of weights, gradients and moments that stay in a processor's cache
 MOST_EPOCHS = 2  # times the dense network's, for the budget "flops" (Liu et al. 2019, section 3)
-MATCHING = 0.002  # below the dense accuracy that still matches it (Frankle et al. 2020, section 4)
 
 
 @dataclass
@@ -77,10 +71,14 @@ def run(
     total, done = sum(work(trial) for trial in trials), 0
     for task, same_task in groupby(trials, lambda trial: trial.experiment.task):
         data = task.data().to(device)
+        rewinds = {t.experiment.rewind for t in trials if t.experiment.task == task} - {0}
         for chunk in _in_order(list(same_task), device):
             yield Progress(done, total, chunk[0].round)
-            train_or_analyse = _analyse if chunk[0].analysis else _train
-            for event in train_or_analyse(chunk, data, store, device):
+            if chunk[0].analysis:
+                events: Iterator[int | Event] = _analyse(chunk, data, store, device)
+            else:
+                events = _train(chunk, sorted(rewinds), data, store, device)
+            for event in events:
                 if isinstance(event, int):
                     share = min(1.0, event / work(chunk[0]))
                     yield Progress(done + int(share * sum(map(work, chunk))), total, chunk[0].round)
@@ -95,7 +93,9 @@ def missing(experiment: Experiment | Sequence[Experiment], store: Store) -> list
     """
     trials: dict[str, Trial] = {}
     for trial in all_trials(experiment):
-        trials.setdefault(trial.key, trial)
+        # Of experiments that share it, one with an analysis, for which its weights are kept.
+        if trial.key not in trials or trial.experiment.instability.copies:
+            trials[trial.key] = trial
     needed: set[str] = set()
     todo: list[Trial] = []
     for key, trial in reversed(trials.items()):
@@ -150,7 +150,8 @@ def _alone(trial: Trial) -> bool:
     other FLOPs, or where its copies are the population.
     """
     by_size = trial.narrow or trial.treatment.budget == "flops"
-    return trial.analysis or (by_size and trial.experiment.pruning.scope == "global")
+    uneven = trial.experiment.pruning.scope == "global" or trial.treatment.mask == "random"
+    return trial.analysis or (by_size and uneven)
 
 
 def population_limit(experiment: Experiment, device: str) -> int:
@@ -191,9 +192,9 @@ def _prepare(
     joint = _side_by_side(masks)
     recipe = _recipe(first, network, joint, data)
     network.load_state_dict(_side_by_side(states))
-    restored = [_side_by_side(parts) for parts in zip(*moments, strict=True)]
-    if not _restores(first):
-        restored = []
+    restored: list[State] = []
+    if _restores(first):
+        restored = [_side_by_side(parts) for parts in zip(*moments, strict=True)]
     if first.narrow:
         restored = _narrow_moments(restored, network, joint)
         network = narrow(network, joint)
@@ -228,15 +229,17 @@ def _recipe(trial: Trial, network: Population, masks: Masks, data: Data) -> Reci
 
 
 def _train(
-    chunk: list[Trial], data: Data, store: Store, device: str
-) -> Iterator[int | Evaluated | Finished]:
-    """Train trials of one schedule as a population; yields iterations done, and events."""
+    chunk: list[Trial], rewinds: Sequence[int], data: Data, store: Store, device: str
+) -> Iterator[int | Event]:
+    """Train trials of one schedule as a population; yields iterations done, and events.
+
+    rewinds: iterations whose state is saved of dense networks.
+    """
     began = time.perf_counter()
     experiment, start = chunk[0].experiment, chunk[0].start
     ready = _prepare(chunk, [0] * len(chunk), data, store, device)
     last = ready.recipe.iterations
     at = [*range(0, last, experiment.evaluate_every), last]
-    save_rewind = chunk[0].round == 0 and experiment.rewind > 0
     evaluations: list[tuple[int, Evaluation]] = []
     for step in train(
         ready.network,
@@ -244,7 +247,7 @@ def _train(
         data,
         **ready.options,
         evaluate_at=[iteration for iteration in at if iteration >= start],
-        snapshots=[experiment.rewind] if save_rewind else [],
+        snapshots=rewinds if chunk[0].round == 0 else [],
     ):
         if step.snapshot is not None:
             save_snapshot(step.snapshot, chunk, store)
@@ -263,7 +266,7 @@ def _finish(
     store: Store,
     device: str,
     began: float,
-) -> Iterator[Finished]:
+) -> Iterator[Event]:
     network = ready.network
     train_accuracy = evaluate_on(network, data, data.train).accuracy
     masks = {name: mask.cpu() for name, mask in ready.masks.items()}
@@ -307,7 +310,7 @@ def _finish(
         yield Finished(trial, result)
 
 
-def _analyse(chunk: list[Trial], data: Data, store: Store, device: str) -> Iterator[int | Finished]:
+def _analyse(chunk: list[Trial], data: Data, store: Store, device: str) -> Iterator[int | Event]:
     """Train further copies of a trial's network, and measure the error between all pairs."""
     began = time.perf_counter()
     (trial,) = chunk

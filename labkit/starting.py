@@ -107,7 +107,7 @@ def _rewound(
     network, at = _initial(trial, data, "initialisation"), trial.experiment.rewind
     if at == 0:
         return network.state(), []
-    saved = store.get_tensors(trial.rewind_key)
+    saved = store.get_tensors(trial.dense_key(at))
     if saved is None:
         network.to(device)
         for step in train(
@@ -116,15 +116,15 @@ def _rewound(
             if step.snapshot is not None:
                 save_snapshot(step.snapshot, [trial], store)
                 break
-        saved = store.get_tensors(trial.rewind_key)
+        saved = store.get_tensors(trial.dense_key(at))
     return saved["network"], saved["moments"]
 
 
 def save_snapshot(snapshot: Snapshot, trials: Sequence[Trial], store: Store) -> None:
-    """Keep what dense networks were at the rewind iteration, one replica for each trial."""
+    """Keep what dense networks were at an iteration, one replica for each trial."""
     for i, trial in enumerate(trials):
         store.put_tensors(
-            trial.rewind_key,
+            trial.dense_key(snapshot.iteration),
             {
                 "network": _replica(snapshot.network, i),
                 "moments": [_replica(moment, i) for moment in snapshot.moments],

@@ -11,9 +11,9 @@ from torch.nn import functional as F
 from labkit import build, generator, stack
 from labkit.networks import Population
 
-SMALL = ("lenet-300-100", "lenet-7-6-5", "conv-2", "conv-4", "conv-6", "vgg-small", "vgg-11")
+SMALL = ("lenet-300-100", "lenet-7-6-5", "conv-2", "conv-4", "conv-6", "vgg-small")
 RESIDUAL = ("resnet-8", "resnet-14", "resnet-20", "resnet-8-w4")
-DEEP = ("vgg-16", "vgg-19", "resnet-56")
+DEEP = ("vgg-11", "vgg-16", "vgg-19", "resnet-56")
 SHAPE = (3, 16, 16)
 
 
@@ -138,12 +138,10 @@ def _before(name: str) -> Population:
 @pytest.mark.parametrize("name", DEEP)
 @torch.no_grad()
 def test_deep_networks_have_the_output_of_plain_torch(name: str):
-    network = population(name).double().eval()
-    images = torch.randn(2, 2, *SHAPE, generator=generator(1, "images")).double()
-    logits = network(images)
-    for replica in range(2):
-        other = copy_replica(network, replica, plain(name).double()).eval()
-        torch.testing.assert_close(logits[replica], other(images[replica]))
+    network = population(name, replicas=1).double().eval()
+    images = torch.randn(1, 2, *SHAPE, generator=generator(1, "images")).double()
+    other = copy_replica(network, 0, plain(name).double()).eval()
+    torch.testing.assert_close(network(images)[0], other(images[0]))
 
 
 @pytest.mark.parametrize(

@@ -90,7 +90,7 @@ class Start(NamedTuple):
     recipe: Recipe
     seed: int
     iteration: int
-    moments: list[dict[str, Tensor]] | None
+    moments: list[dict[str, Tensor]]
 
 
 @pytest.fixture
@@ -114,15 +114,16 @@ def follow(monkeypatch: pytest.MonkeyPatch):
         for trials, (state, recipe, seeds, options) in zip(chunks, calls, strict=True):
             for i, trial in enumerate(trials):
                 masks = options["masks"] or {}
-                moments = options["moments"]
                 starts[trial] = Start(
                     {name: tensor[i] for name, tensor in state.items()},
                     {name: mask[i] for name, mask in masks.items()},
                     recipe,
                     seeds[i],
                     options["start"],
-                    moments
-                    and [{n: t[i] if t.ndim else t for n, t in part.items()} for part in moments],
+                    [
+                        {n: t[i] if t.ndim else t for n, t in part.items()}
+                        for part in options["moments"]
+                    ],
                 )
         return starts
 
@@ -233,11 +234,11 @@ def treated(store: Store, follow) -> dict[tuple[int, str, int, int], Start]:
 
 
 def test_treatments_are_what_their_names_say(treated, store: Store) -> None:
-    assert len(treated) == 2 + 2 * (3 * 2 + 3 * 4)
+    assert len(treated) == 2 + 2 * (4 * 2 + 5 * 4), "scratch-e is trained as reinitialise"
     at_k = dense_at(REWOUND, 3)
     for (number, label, seed, _), start in treated.items():
         assert start.seed == seed, "all arms of a seed see the same batches"
-        assert start.moments is None, "every round has a new optimizer"
+        assert not start.moments, "every round has a new optimizer"
         if number == 0:
             continue
         ticket = treated[number, "rewind", seed, 0]
@@ -245,16 +246,22 @@ def test_treatments_are_what_their_names_say(treated, store: Store) -> None:
         assert same_mask == (label not in ("shuffled-mask", "random-mask"))
         if label in ("shuffled-mask", "random-mask"):
             assert_equal(start.state, apply_masks(at_k[seed][0], start.masks))
-        if label in ("fine-tune", "learning-rate-rewind"):
+        if label in ("fine-tune", "fine-tune-quarter", "learning-rate-rewind"):
             parent = Trial(REWOUND, seed, number - 1, REWIND)
             final = {n: t[0] for n, t in store.get_tensors(parent.key)["final"].items()}
             assert_equal(start.state, apply_masks(final, start.masks))
-        last_rate = {SGD.rate(9)}
-        if label == "fine-tune":
+        left = sum(mask.sum().item() for mask in start.masks.values())
+        dense = 64 * 8 + 8 * 6 + 6 * 3
+        stretched = round(min(2, dense / left) * 10)
+        iterations = {"fine-tune-quarter": 10 // 4, "scratch-b": stretched}.get(label, 10)
+        if label.startswith("fine-tune"):
+            last_rate = {SGD.rate(9)}
             assert {start.recipe.rate(t) for t in range(10)} == last_rate == {0.1 * 0.1**2}
+            assert start.recipe.iterations == iterations
         else:
-            assert start.recipe == SGD
-        assert start.iteration == (0 if label == "reinitialise" else 3)
+            assert label in TREATMENTS and start.recipe == replace(SGD, iterations=iterations)
+        restarted = ("reinitialise", "scratch-b", "scratch-rescaled", "fine-tune-quarter")
+        assert start.iteration == (0 if label in restarted else 3)
 
 
 def test_a_reinitialised_control_keeps_the_mask_and_draws_new_weights(treated) -> None:
@@ -294,11 +301,11 @@ def test_the_optimizer_is_restored_or_fresh_at_k(recipe: Recipe, store: Store, f
     restored = replace(
         fresh, optimizer_state="restored", treatments=("learning-rate-rewind", "shuffled-mask")
     )
-    assert all(start.moments is None for start in follow(fresh, store).values())
+    assert not any(start.moments for start in follow(fresh, store).values())
     at_k = dense_at(fresh, 3)
     for trial, start in follow(restored, store).items():
         if trial.treatment.weights == "final":
-            assert start.moments is None, "moments go with the weights they belong to"
+            assert not start.moments, "moments go with the weights they belong to"
             continue
         for found, expected in zip(start.moments, at_k[trial.seed][1], strict=True):
             assert_equal(found, expected)
@@ -419,7 +426,7 @@ def test_damaged_weights_whose_result_is_whole_are_trained_again(store: Store) -
 def test_lost_rewind_weights_are_trained_again(store: Store) -> None:
     expected = finish(REWOUND, store)
     for seed in REWOUND.seeds:
-        (store.folder / f"{Trial(REWOUND, seed, 0, REWIND).rewind_key}.pt").unlink()
+        (store.folder / f"{Trial(REWOUND, seed, 0, REWIND).dense_key(3)}.pt").unlink()
         (store.folder / f"{Trial(REWOUND, seed, 2, REWIND).key}.json").unlink()
     pd.testing.assert_frame_equal(finish(REWOUND, store).tickets, expected.tickets, rtol=1e-3)
 
