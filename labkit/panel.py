@@ -1,0 +1,453 @@
+"""The panel: choose an experiment, run it and watch it train.
+
+from labkit.panel import Panel
+Panel("lottery")
+
+A hidden clock, ipywidgets' Play, ticks in the front end; each tick pulls the run a little, and
+between two ticks the kernel hears the controls. Without threads, asyncio, pyplot or Output widgets,
+so it is the same in JupyterLab, Notebook, VS Code, Voila and Colab, with ipywidgets 7.7 or newer.
+Where no front end listens, as on a code-hosting page, it is a picture with its numbers.
+"""
+
+import html
+from collections import Counter
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Any
+
+import ipywidgets
+
+from labkit.charts import Row, download, table
+from labkit.controls import REACHED, Controls
+from labkit.data import DataError
+from labkit.experiment import Experiment, Task, all_trials
+from labkit.forecast import Forecast, Forecaster
+from labkit.machine import find_device, limit_threads
+from labkit.presets import NAMES, SIZES, preset
+from labkit.pruning import Pruning
+from labkit.readings import (
+    Readings,
+    accuracy_chart,
+    curve_chart,
+    mask_chart,
+    path_chart,
+    rows_of,
+)
+from labkit.running import Event, run
+from labkit.session import Session
+from labkit.sharing import as_command, as_python
+from labkit.store import Store, StoreError
+from labkit.training import Recipe
+
+INTERVAL = 50  # milliseconds between two ticks
+_SPAN = 1_000_000  # ticks of one generation: 14 hours
+_LATEST = -1
+
+# A convolutional network and a data set small enough to answer a question within a minute of one
+# processor core: smaller than any paper's.
+PLAYGROUND = Experiment(
+    task=Task(
+        dataset="mnist",
+        network="vgg-small",
+        image_size=16,
+        examples=5_000,
+        validation=1_000,
+        recipe=Recipe(
+            optimizer="sgd",
+            learning_rate=0.05,
+            momentum=0.9,
+            batch_size=32,
+            iterations=300,
+            milestones=(0.7,),
+        ),
+    ),
+    pruning=Pruning(rate=0.553),  # to 20% density in two rounds
+    rounds=2,
+    treatments=("reinitialise",),  # type: ignore[arg-type]  # names are looked up
+    treated_rounds=(2,),
+    seeds=(0,),
+    evaluate_every=100,
+)
+_PLAYGROUND_NAME = "playground"
+
+
+class Panel:
+    """A panel that starts at an experiment. Show it by making it the last line of a cell.
+
+    start: an Experiment, the name of a preset, or "playground", the small experiment above.
+    size: of the preset. store: None is the user's own. device: "auto", "cpu" or "cuda".
+    Raises ValueError for an unknown name, size or device.
+    """
+
+    def __init__(
+        self,
+        start: Experiment | str = _PLAYGROUND_NAME,
+        size: str = "quick",
+        *,
+        store: Store | None = None,
+        device: str = "auto",
+    ) -> None:
+        limit_threads()
+        self._start = _named(start, size) if isinstance(start, str) else start
+        self._ratio = REACHED if start == _PLAYGROUND_NAME else None
+        self.store = store or Store()
+        self.device = find_device(device)
+        self.session = Session()
+        self._forecaster = Forecaster(self.store, self.device)
+        self._references = References(self.store)
+        self._forecast: Forecast | None = None
+        self._due = False  # whether a forecast is to be made at the next tick
+        self.experiment: Experiment | None = None
+        self.readings = Readings(self._start, self.store)
+        self._make_widgets(start if isinstance(start, str) else "", size)
+        self.controls.show(self._start, self._ratio)
+        self._show_setting()
+
+    # What a user does. Each method is also the handler of a button.
+
+    def run(self) -> None:
+        """Begin to train what the setting shown has no result of, or go on with a paused run."""
+        if self.session.state == "paused":
+            self.pause()
+        elif not self.session.active and self.experiment is not None:
+            self.readings = Readings(self.experiment, self.store)
+            self.session.start(self._events(self.experiment))
+            self.controls.disable(True)
+            self._start_clock()
+            self._show_state()
+            self._draw()
+
+    def pause(self) -> None:
+        """Pause, or go on."""
+        self.session.pause()
+        if self.session.state == "running":
+            self._start_clock()
+        elif self.session.state == "paused":
+            self._stop_clock()
+        self._show_state()
+
+    def stop(self) -> None:
+        """Stop. Networks that are finished stay in the store, and what was drawn stays drawn."""
+        was_active = self.session.active
+        self.session.stop()
+        if was_active:
+            self._ended()
+
+    def reset(self) -> None:
+        """Stop, and set all controls to what the panel started from. Results are kept."""
+        self.stop()
+        self.session = Session()
+        self.session.generation = self._clock.value // _SPAN
+        self.controls.disable(False)
+        self.controls.show(self._start, self._ratio)
+        self._show_setting()
+
+    def tick(self, number: int | None = None) -> None:
+        """What the clock does. number: its value, which tells for which run it ticks; None is the
+        present one.
+        """
+        generation = self.session.generation
+        if number is not None and number // _SPAN != generation:
+            self._start_clock()  # an echo of an earlier run must not stay the clock's value
+            return
+        if self.session.state == "running":
+            for event in (measured := self.session.pull(generation)):
+                self.readings.take(event)
+            self._show_state()
+            if measured:
+                self._draw()
+            if not self.session.active:
+                self._ended()
+        else:
+            if self._due:
+                self._show_forecast()
+            if self.session.state != "running":
+                self._stop_clock()
+
+    # What is shown.
+
+    def _make_widgets(self, name: str, size: str) -> None:
+        style = {"description_width": "9.5em"}
+        own = [] if name in (*NAMES, _PLAYGROUND_NAME) else [("of this page", "")]
+        self.preset = ipywidgets.Dropdown(
+            options=[*own, *((n, n) for n in (_PLAYGROUND_NAME, *NAMES))],
+            value=name,
+            description="Start from preset",
+            style=style,
+            layout=ipywidgets.Layout(width="25em"),
+        )
+        self.size = ipywidgets.Dropdown(
+            options=SIZES, value=size, description="Size", style=style,
+            layout=ipywidgets.Layout(width="25em"),
+        )  # fmt: skip
+        self.controls = Controls(self._start, self._show_setting)
+        self.setting, self.state = ipywidgets.HTML(), ipywidgets.HTML()
+        self.buttons = {
+            word: ipywidgets.Button(description=word, layout=ipywidgets.Layout(width="7em"))
+            for word in ("Run", "Pause", "Stop", "Reset")
+        }
+        for word, action in zip(
+            self.buttons, (self.run, self.pause, self.stop, self.reset), strict=True
+        ):
+            self.buttons[word].on_click(lambda _, action=action: action())
+        self.progress = ipywidgets.IntProgress(
+            description="Progress", max=100, layout=ipywidgets.Layout(width="20em")
+        )
+        self.round = ipywidgets.Dropdown(
+            options=[("the latest", _LATEST)], description="Show round", style=style,
+            layout=ipywidgets.Layout(width="25em"),
+        )  # fmt: skip
+        self.picture, self.numbers = ipywidgets.HTML(), ipywidgets.HTML()
+        wide = ipywidgets.Layout(width="51em", max_width="98%", height="5em")
+        self.python = ipywidgets.Textarea(description="In Python", style=style, layout=wide)
+        self.command = ipywidgets.Textarea(description="In a shell", style=style, layout=wide)
+        self._clock = ipywidgets.Play(
+            min=0, max=2**50, interval=INTERVAL, layout=ipywidgets.Layout(display="none")
+        )
+        for choice in (self.preset, self.size):
+            choice.observe(lambda _: self._choose(), "value")
+        self.round.observe(lambda _: self._draw(), "value")
+        self._clock.observe(lambda change: self._on_clock(change["new"]), "value")
+        wrap = ipywidgets.Layout(flex_flow="row wrap", display="flex")
+        self._parts = (
+            ipywidgets.Box([self.preset, self.size], layout=wrap),
+            self.controls.box,
+            self.setting,
+            ipywidgets.Box([*self.buttons.values(), self.progress], layout=wrap),
+            self.state,
+            self.round,
+            self.picture,
+            self.numbers,
+            ipywidgets.HTML("<b>Share this setting</b>"),
+            self.python,
+            self.command,
+            self._clock,
+        )
+        self.widget = ipywidgets.VBox(self._parts)
+
+    def _choose(self) -> None:
+        if self.preset.value:
+            start, ratio = _named(self.preset.value, self.size.value), None
+            ratio = REACHED if self.preset.value == _PLAYGROUND_NAME else None
+        else:
+            start, ratio = self._start, self._ratio
+        self.controls.show(start, ratio)
+        self._show_setting()
+
+    def _show_setting(self) -> None:
+        """What the controls say: whether it can be run, what is known of it, how to share it."""
+        if self.session.active:  # it was for another setting
+            self.stop()
+        try:
+            experiment = self.controls.experiment()
+            words = self.controls.densities(experiment)
+        except (ValueError, TypeError, OverflowError) as error:
+            self.experiment = None
+            self.buttons["Run"].disabled = True
+            self.setting.value = _alert(f"This cannot be run: {error}.")
+            self.python.value = self.command.value = ""
+            return
+        self.buttons["Run"].disabled = False
+        changed, self.experiment = experiment != self.experiment, experiment
+        if changed:
+            self.readings = Readings(experiment, self.store)
+            options = [("the latest", _LATEST)]
+            options += [(str(number), number) for number in range(experiment.rounds + 1)]
+            self.round.options = options
+            if not self.session.active and self.session.state != "ready":
+                generation = self.session.generation
+                self.session = Session()
+                self.session.generation = generation
+        self._words = [words, self._stored()]
+        self._forecast, self._due = None, True
+        self._show_words()
+        self.python.value = as_python(experiment)
+        try:
+            self.command.value = as_command(experiment)
+        except ValueError as error:
+            self.command.value = f"not possible: {error}"
+        self._show_state()
+        self._draw()
+        self._start_clock()
+
+    def _stored(self) -> str:
+        """How much of the setting is stored, and of which preset that is."""
+        found, of = self.readings.results, len(self.readings.trials)
+        if not found:
+            return "Nothing of it is stored yet: press Run."
+        home = self._references.home(list(found))
+        source = f", part of the preset {home}" if home else ", from earlier runs"
+        if self.readings.complete:
+            return f"Shown below are the stored results of all {of} networks{source}."
+        return f"Shown below are the stored results of {len(found)} of {of} networks{source}."
+
+    def _show_words(self) -> None:
+        parts = [f"<p>{html.escape(words)}</p>" for words in self._words]
+        if self._forecast is not None:
+            parts.append(f"<p>{html.escape(self._forecast.in_words())}</p>")
+            if warning := self._forecast.warning():
+                parts.append(_alert(f"Warning. {warning}", "status"))
+        elif self._due:
+            parts.append("<p>Time and memory are being measured.</p>")
+        self.setting.value = f'<div style="line-height: 1.4">{"".join(parts)}</div>'
+
+    def _show_forecast(self) -> None:
+        self._due = False
+        if self.experiment is None:
+            return
+        try:
+            self._forecast = self._forecaster.forecast(self.experiment)
+        except (DataError, StoreError, ValueError, RuntimeError, MemoryError) as error:
+            self._words = [*self._words[:2], f"Time and memory cannot be predicted: {error}"]
+        self._show_words()
+
+    def _show_state(self) -> None:
+        words, session = html.escape(self.session.in_words()), self.session
+        role = "alert" if session.state == "failed" else "status"
+        self.state.value = f'<p role="{role}"><strong>{words}</strong></p>'
+        self.progress.value = 100 if session.state == "done" else session.pace.percent
+        paused = session.state == "paused"
+        self.buttons["Pause"].description = "Continue" if paused else "Pause"
+
+    def _draw(self) -> None:
+        own = self.readings
+        reference = self._references.behind(own)
+        number = self.round.value
+        number = own.latest_round if number is None or number == _LATEST else number
+        charts = [accuracy_chart(own, reference), curve_chart(own, number)]
+        tables: list[tuple[str, list[Row]]] = [
+            ("networks", own.tickets()),
+            ("curves", rows_of(own.curve_lines(number), "iteration", "validation accuracy (%)")),
+        ]
+        if own.experiment.instability.copies:
+            charts.append(path_chart(own, number))
+            rows = rows_of(own.path_lines(number), "alpha", "test error (%)")
+            tables.append(("error along the line", rows))
+        if not self.session.active and (map_ := mask_chart(own, number, self.store)):
+            charts.append(map_[0])
+            tables.append(("pixels", map_[1]))
+        cells = "".join(f'<div style="flex: 1 1 22em; max-width: 30em">{c}</div>' for c in charts)
+        note = f"<p>{html.escape(self._references.in_words(own))}</p>"
+        self.picture.value = (
+            f'<div style="display: flex; flex-wrap: wrap; gap: 8px">{cells}</div>{note}'
+        )
+        shown = [(f"{name}.csv".replace(" ", "-"), name, rows) for name, rows in tables]
+        self.numbers.value = "".join(
+            f"<div>{table(name.capitalize(), rows)}{download(file, rows)}</div>"
+            for file, name, rows in shown
+            if rows
+        )
+
+    # The clock.
+
+    def _on_clock(self, number: int) -> None:
+        if number % _SPAN:  # multiples are set by the kernel
+            self.tick(number)
+
+    def _start_clock(self) -> None:
+        base = self.session.generation * _SPAN
+        if self._clock.value // _SPAN != self.session.generation:
+            self._clock.value = base
+        _set_playing(self._clock, True)
+
+    def _stop_clock(self) -> None:
+        _set_playing(self._clock, False)
+
+    def _events(self, experiment: Experiment) -> Iterator[Event]:
+        return run(experiment, self.store, self.device)
+
+    def _ended(self) -> None:
+        self.controls.disable(False)
+        self._show_state()
+        self._words = [self._words[0], self._stored()]
+        self._forecast, self._due = None, True
+        self._show_words()
+        self._draw()
+
+    # Where no front end listens, and where one does.
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
+        self._show_forecast()
+        shown, self.widget = self.widget, ipywidgets.VBox(self._parts)
+        shown.close()  # a clock that is shown twice stops
+        return {
+            "application/vnd.jupyter.widget-view+json": {
+                "version_major": 2,
+                "version_minor": 0,
+                "model_id": self.widget.model_id,
+            },
+            "text/html": self.picture.value + self.numbers.value,
+            "text/plain": f"A panel for {self.experiment or self._start}",
+        }
+
+
+class References:
+    """The shipped results, and which preset a result belongs to."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self._known: dict[str, Readings] = {}
+
+    def home(self, keys: list[str]) -> str:
+        """The name and size of the preset that has most of these results, or nothing."""
+        homes = _homes()
+        found = Counter(home for key in keys for home in homes.get(key, ()))
+        return found.most_common(1)[0][0] if found else ""
+
+    def behind(self, own: Readings) -> Readings | None:
+        """The shipped results of the same data set and network, of another setting."""
+        return self._behind(own)[1]
+
+    def in_words(self, own: Readings) -> str:
+        """Which results are drawn pale."""
+        name, reference = self._behind(own)
+        if reference is None:
+            return "There are no reference results for this data set and network."
+        return f"Drawn pale behind: the reference results of {name}."
+
+    def _behind(self, own: Readings) -> tuple[str, Readings | None]:
+        task = own.experiment.task
+        for name, experiment in _catalogue():
+            other = experiment.task
+            if experiment == own.experiment or "quick" in name:
+                continue
+            if (other.dataset, other.network) != (task.dataset, task.network):
+                continue
+            if name not in self._known:
+                self._known[name] = Readings(experiment, self.store)
+            if self._known[name].results:
+                return name, self._known[name]
+        return "", None
+
+
+@lru_cache(maxsize=1)
+def _catalogue() -> tuple[tuple[str, Experiment], ...]:
+    """The presets by name and size, and the playground."""
+    found = [(_PLAYGROUND_NAME, PLAYGROUND)]
+    for name in NAMES:
+        for size in SIZES:
+            found.append((f"{name} ({size})", preset(name, size)))
+    return tuple(found)
+
+
+@lru_cache(maxsize=1)
+def _homes() -> dict[str, tuple[str, ...]]:
+    """From the key of a result to the presets that have it."""
+    homes: dict[str, tuple[str, ...]] = {}
+    for name, experiment in _catalogue():
+        for trial in all_trials(experiment):
+            homes[trial.key] = (*homes.get(trial.key, ()), name)
+    return homes
+
+
+def _named(name: str, size: str) -> Experiment:
+    return PLAYGROUND if name == _PLAYGROUND_NAME else preset(name, size)
+
+
+def _alert(words: str, role: str = "alert") -> str:
+    return f'<p role="{role}"><strong>{html.escape(words)}</strong></p>'
+
+
+def _set_playing(clock: Any, playing: bool) -> None:
+    # ipywidgets 8 renamed it.
+    setattr(clock, "playing" if clock.has_trait("playing") else "_playing", playing)
