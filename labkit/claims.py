@@ -1,8 +1,8 @@
 """What the papers say, what was measured, and the verdict.
 
-A claim compares two arms of an experiment at one density, *paired by seed*: seeds of one network
-differ by as much as the effects do. A treatment that was drawn several times counts as the mean of
-its draws. The interval is Student's t over seeds; with one seed there is none.
+A claim of `labkit.published` compares two arms of an experiment, *paired by seed*: seeds of one
+network differ by as much as the effects do. A treatment that was drawn several times counts as the
+mean of its draws. The interval is Student's t over seeds; with one seed there is none.
 """
 
 import math
@@ -11,15 +11,14 @@ from typing import Any
 
 import pandas as pd
 
+from labkit.published import CLAIMS, FACTOR, MATCHING, PERCENT, POINTS, Arm, Claim
+
 # Two-sided 95% quantiles of Student's t for 1, 2, ... degrees of freedom.
 _T95 = (
     *(12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228),
     *(2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086),
 )
 NEAR = 0.1  # a claim is measured where log density is within this of the paper's density
-
-MATCHING = 0.2  # points below the dense network that still match it (Frankle et al. 2020, 4)
-POINTS, PERCENT, FACTOR = "points", "%", "x"
 
 
 @dataclass(frozen=True)
@@ -33,107 +32,20 @@ class Estimate:
     iterations: int
 
 
-@dataclass(frozen=True)
-class Claim:
-    """A sentence of a paper that can come out wrong.
-
-    arm, against: treatments as in the tables ("dense" is round 0). density: where the paper reads
-    it, in (0, 1]. column: what is read, of `labkit.Tables.tickets`. unit: how arm and against are
-    compared: POINTS is the difference of accuracies in percentage points, PERCENT the relative
-    change, FACTOR how many times larger `against` is; each per seed, then averaged.
-    expected: whether the value is "above" or "below" that of no effect, or "matching": at most
-    0.2 points below. published: the paper's value in words.
-    """
-
-    paper: str
-    text: str
-    arm: str
-    against: str
-    density: float
-    column: str
-    unit: str
-    expected: str
-    published: str
-
-    @property
-    def no_effect(self) -> float:
-        """The value that means no effect."""
-        return 1.0 if self.unit == FACTOR else 0.0
-
-
-_BETTER = ("test_accuracy", POINTS, "above")
-
-
-def _lottery(
-    text: str, arms: tuple[str, str], density: float, reads: tuple[str, str, str], published: str
-) -> Claim:
-    return Claim("Frankle & Carbin 2019", text, *arms, density, *reads, published)
-
-
-CLAIMS = {
-    "lottery": (
-        _lottery(
-            "At 21% density, the ticket stops earlier than the dense network",
-            ("rewind", "dense"),
-            0.211,
-            ("early_stop", PERCENT, "below"),
-            "38% earlier",
-        ),
-        _lottery(
-            "At 21% density, the ticket beats the dense network",
-            ("rewind", "dense"),
-            0.211,
-            _BETTER,
-            "higher",
-        ),
-        _lottery(
-            "At 21% density, the ticket beats itself re-initialised",
-            ("rewind", "reinitialise"),
-            0.211,
-            _BETTER,
-            "0.5 points higher",
-        ),
-        _lottery(
-            "At 21% density, the ticket learns faster than itself re-initialised",
-            ("rewind", "reinitialise"),
-            0.211,
-            ("early_stop", FACTOR, "above"),
-            "2.51 times faster",
-        ),
-        _lottery(
-            "At 21% density, re-initialised tickets fall below the dense network",
-            ("reinitialise", "dense"),
-            0.211,
-            ("test_accuracy", POINTS, "below"),
-            "lower",
-        ),
-        _lottery(
-            "At 13.5% density, the ticket beats the dense network",
-            ("rewind", "dense"),
-            0.135,
-            _BETTER,
-            "more than 0.3 points higher",
-        ),
-        _lottery(
-            "At 3.6% density, the ticket still matches the dense network",
-            ("rewind", "dense"),
-            0.036,
-            ("test_accuracy", POINTS, "matching"),
-            "the same",
-        ),
-    ),
-}
-
-
 def measure(claim: Claim, tickets: pd.DataFrame) -> Estimate | None:
     """The claim's value in a table of tickets, or None where it lacks an arm near that density.
 
     Treatments drawn several times count as the mean of their draws; seeds that lack an arm are
-    left out.
+    left out. Raises ValueError for a claim whose column the table does not have.
     """
-    arm, against = _arm(tickets, claim.arm, claim), _arm(tickets, claim.against, claim)
-    arm, against = arm.align(against, join="inner")
-    if claim.unit == POINTS:
+    arm, iterations = _arm(tickets, claim.arm, claim.column)
+    against = arm
+    if claim.against is not None:
+        against, _ = _arm(tickets, claim.against, claim.column)
+        arm, against = arm.align(against, join="inner")
+    if claim.against is None:
+        values = 100 * arm
+    elif claim.unit == POINTS:
         values = 100 * (arm - against)
     elif claim.unit == PERCENT:
         values = 100 * (arm / against - 1)
@@ -143,7 +55,7 @@ def measure(claim: Claim, tickets: pd.DataFrame) -> Estimate | None:
     if values.empty:
         return None
     low, high = interval(values)
-    return Estimate(values.mean(), low, high, len(values), int(tickets["iterations"].max()))
+    return Estimate(values.mean(), low, high, len(values), iterations)
 
 
 def interval(values: pd.Series) -> tuple[float, float]:
@@ -166,11 +78,11 @@ def verdict(claim: Claim, estimate: Estimate | None) -> str:
         if estimate.mean >= -MATCHING:
             return "agrees"
         return "disagrees" if estimate.high < -MATCHING else "undecided"
-    if estimate.low <= claim.no_effect <= estimate.high:
+    if estimate.low <= claim.threshold <= estimate.high:
         return "undecided"
     return (
         "agrees"
-        if (estimate.mean > claim.no_effect) == (claim.expected == "above")
+        if (estimate.mean > claim.threshold) == (claim.expected == "above")
         else "disagrees"
     )
 
@@ -203,7 +115,7 @@ def in_words(claim: Claim, estimate: Estimate | None) -> str:
     """Value, 95% interval, seeds and iterations, such as "+0.42 points [+0.20, +0.64], 5 seeds"."""
     if estimate is None:
         return "-"
-    sign = "" if claim.unit == FACTOR else "+"
+    sign = "" if claim.unit == FACTOR or claim.against is None else "+"
     digits = 1 if claim.unit == PERCENT else 2
 
     def number(value: float) -> str:
@@ -227,9 +139,13 @@ def to_text(claims: pd.DataFrame) -> str:
     return "\n\n".join(paragraphs)
 
 
-def _arm(tickets: pd.DataFrame, treatment: str, claim: Claim) -> pd.Series:
-    """Values of one treatment at the claim's density, indexed by seed, draws averaged."""
-    rows = tickets[tickets["treatment"] == treatment]
-    if treatment != "dense":
-        rows = rows[(rows["density"] / claim.density).apply(math.log).abs() < NEAR]
-    return rows.groupby("seed")[claim.column].mean().astype(float)
+def _arm(tickets: pd.DataFrame, arm: Arm, column: str) -> tuple[pd.Series, int]:
+    """Values of an arm, indexed by seed, draws averaged; and how long its networks trained."""
+    rows = tickets[tickets["treatment"] == arm.treatment]
+    for name, value in arm.where:
+        rows = rows[rows[name] == value]
+    if arm.treatment != "dense":
+        rows = rows[(rows["density"] / arm.density).apply(math.log).abs() < NEAR]
+    rows = rows.dropna(subset=[column])
+    longest = 0 if rows.empty else int(rows["iterations"].max())
+    return rows.groupby("seed")[column].mean().astype(float), longest

@@ -143,7 +143,8 @@ class Experiment:
     treated_rounds: the rounds that are treated; None means all. draws: how often a treatment that
     involves chance is repeated per ticket. seeds: one independent repetition of everything each.
     evaluate_every: iterations between evaluations. instability: how, if at all, the instability at
-    `rewind` is measured, of the dense network and of every ticket and treatment (its first draw).
+    `rewind` is measured, of the dense network, the tickets and the control masks (of which the
+    first draw): of all that starts from the dense network's state at that iteration.
     """
 
     task: Task = field(default_factory=Task)
@@ -257,12 +258,10 @@ class Experiment:
         analyses of instability.
         """
         trials = self._trained(round_number)
-        if not self.instability.copies:
-            return trials
         return trials + [
             Trial(self, trial.seed, trial.round, trial.treatment, analysis=True)
             for trial in trials
-            if trial.draw == 0
+            if trial.analysed
         ]
 
     def _trained(self, round_number: int) -> list["Trial"]:
@@ -325,6 +324,12 @@ class Trial:
         treatment = self.treatment
         restarted = treatment.schedule == "restarted" or treatment.budget != "epochs"
         return 0 if restarted else self.experiment.rewind
+
+    @property
+    def analysed(self) -> bool:
+        """Whether its instability is measured."""
+        rewound = self.draw == 0 and self.treatment.weights == "rewound"
+        return rewound and self.experiment.instability.copies > 0
 
     @property
     def slims(self) -> bool:

@@ -1,26 +1,51 @@
 """The papers' experiments as named values, each in a quick and a reference size.
 
 "quick" shows an effect on a laptop within minutes; "reference" is what the shipped results were
-made with. Where either departs from its paper stands in the README's table of deviations.
+made with. Where either departs from its paper stands in the README's table of deviations. A *study*
+is one experiment or several that belong together, and share the networks that they have in common.
+The presets that end in "-paper" are ready for full CIFAR-10 and a GPU; no results are shipped.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from labkit.checking import choice
+from labkit.connectivity import Instability
 from labkit.experiment import TREATMENTS, Experiment, Task
 from labkit.pruning import Pruning
 from labkit.training import Recipe
 
 SIZES = ("quick", "reference")
+Study = tuple[Experiment, ...]
+_THREE, _FIVE = (0, 1, 2), (0, 1, 2, 3, 4)
+
+
+def _treatments(*names: str) -> tuple:
+    return tuple(TREATMENTS[name] for name in names)
+
+
+def _sgd(learning_rate: float, iterations: int, batch_size: int = 64) -> Recipe:
+    """SGD as for small images: momentum, weight decay, flips and crops, three rates."""
+    return Recipe(
+        optimizer="sgd",
+        learning_rate=learning_rate,
+        momentum=0.9,
+        weight_decay=1e-4,
+        batch_size=batch_size,
+        iterations=iterations,
+        milestones=(0.5, 0.75),
+        augmentation="flip-crop",
+    )
+
 
 # Frankle & Carbin 2019, section 2 and appendix G, with 15,000 of the paper's 50,000 iterations.
 _LOTTERY = Experiment(
     task=Task(recipe=Recipe(optimizer="adam", learning_rate=1.2e-3, iterations=15_000)),
     pruning=Pruning(rate=0.2, output_rate=0.1),
     rounds=20,
-    treatments=(TREATMENTS["reinitialise"],),
+    treatments=_treatments("reinitialise"),
     draws=2,
-    seeds=(0, 1, 2, 3, 4),
+    seeds=_FIVE,
 )
 # Three rounds that reach the density of the paper's round 7, in 2,000 iterations.
 _LOTTERY_QUICK = replace(
@@ -28,17 +53,170 @@ _LOTTERY_QUICK = replace(
     task=Task(recipe=Recipe(optimizer="adam", learning_rate=1.2e-3, iterations=2_000)),
     pruning=Pruning(rate=0.4, output_rate=0.2),
     rounds=3,
-    treatments=(TREATMENTS["reinitialise"], TREATMENTS["shuffled-mask"]),
+    treatments=_treatments("reinitialise", "shuffled-mask"),
     draws=1,
-    seeds=(0, 1, 2),
+    seeds=_THREE,
 )
-PRESETS = {"lottery": {"quick": _LOTTERY_QUICK, "reference": _LOTTERY}}
+
+# Liu et al. 2019 on small images. One-shot, so one round; tickets rewind to the initialisation.
+_RETHINKING = Experiment(
+    task=Task("cifar10-16", "vgg-small", _sgd(0.1, 1_500), examples=20_000),
+    pruning=Pruning(kind="structured", rate=0.5),
+    rounds=1,
+    treatments=_treatments("fine-tune-quarter", "fine-tune", "scratch-e", "scratch-b"),
+    seeds=_FIVE,
+    evaluate_every=250,
+)
+
+
+def _structured(e: Experiment) -> Study:
+    return (e,)
+
+
+def _slimming(e: Experiment) -> Study:
+    recipe = replace(e.task.recipe, slimming=2e-3)
+    return (
+        replace(
+            e,
+            task=replace(e.task, recipe=recipe),
+            pruning=Pruning(kind="structured", criterion="gamma", scope="global", rate=0.5),
+            treatments=_treatments("fine-tune-quarter", "scratch-e", "scratch-b"),
+        ),
+    )
+
+
+def _unstructured(e: Experiment) -> Study:
+    treatments = _treatments("fine-tune-quarter", "scratch-e", "scratch-rescaled")
+    return tuple(
+        replace(e, pruning=Pruning(scope="global", rate=rate), treatments=treatments)
+        for rate in (0.8, 0.95)
+    )
+
+
+def _learning_rates(e: Experiment) -> Study:
+    return tuple(
+        replace(
+            e,
+            task=replace(e.task, recipe=replace(e.task.recipe, learning_rate=rate)),
+            pruning=pruning,
+            treatments=_treatments("reinitialise"),
+        )
+        for pruning in (Pruning(scope="global", rate=0.8), Pruning(kind="structured", rate=0.5))
+        for rate in (0.1, 0.01)
+    )
+
+
+_RETHINKING_QUICK = replace(
+    _RETHINKING,
+    task=Task("cifar10-16", "vgg-small", _sgd(0.1, 150), examples=5_000, validation=1_000),
+    seeds=(0,),
+    evaluate_every=75,
+)
+
+# Frankle et al. 2020: a small residual network, and LeNet, which is stable from the start.
+_STABILITY = Experiment(
+    task=Task("cifar10-16", "resnet-8-w8", _sgd(0.1, 3_000, batch_size=128)),
+    pruning=Pruning(scope="global", rate=0.5),
+    rounds=3,
+    seeds=_THREE,
+    evaluate_every=500,
+    instability=Instability(copies=3, alphas=11, train_examples=2_000),
+)
+_LENET = replace(
+    _STABILITY,
+    task=Task(recipe=Recipe(optimizer="adam", learning_rate=1.2e-3, iterations=5_000)),
+    rounds=0,
+)
+REWINDS = (0, 30, 100, 300, 1_000)
+
+
+def _rewound(e: Experiment, rewinds: Sequence[int]) -> Study:
+    return tuple(replace(e, rewind=k) for k in rewinds)
+
+
+def _with_rate(e: Experiment, learning_rate: float) -> Experiment:
+    recipe = replace(e.task.recipe, learning_rate=learning_rate)
+    return replace(e, task=replace(e.task, recipe=recipe))
+
+
+def _reconciliation(e: Experiment) -> Study:
+    """Ticket against re-initialised, at a large and a small rate, weights and filters; and how
+    unstable the dense network is at its initialisation.
+    """
+    weights = replace(e, treatments=_treatments("reinitialise"), instability=Instability())
+    filters = replace(weights, pruning=Pruning(kind="structured", rate=0.5), rounds=1)
+    dense = replace(e, rounds=0)
+    return tuple(_with_rate(one, rate) for rate in (0.1, 0.01) for one in (dense, weights, filters))
+
+
+_LENET_QUICK = Experiment(
+    task=Task(recipe=Recipe("adam", 1.2e-3, iterations=600), normalisation="standard"),
+    rounds=0,
+    seeds=(0,),
+    evaluate_every=200,
+    instability=Instability(copies=2, alphas=11, train_examples=2_000),
+)
+_LENET_QUICK_SGD = replace(
+    _LENET_QUICK,
+    task=replace(
+        _LENET_QUICK.task,
+        recipe=Recipe("sgd", 0.1, momentum=0.9, iterations=600, milestones=(0.7, 0.9)),
+    ),
+)
+_STABILITY_QUICK = replace(_LENET_QUICK_SGD, pruning=Pruning(scope="global", rate=0.6), rounds=2)
+
+PRESETS: dict[str, dict[str, Study]] = {
+    "lottery": {"quick": (_LOTTERY_QUICK,), "reference": (_LOTTERY,)},
+    "rethinking-structured": {
+        "quick": _structured(_RETHINKING_QUICK),
+        "reference": _structured(_RETHINKING),
+    },
+    "rethinking-slimming": {
+        "quick": _slimming(_RETHINKING_QUICK),
+        "reference": _slimming(_RETHINKING),
+    },
+    "rethinking-unstructured": {
+        "quick": _unstructured(_RETHINKING_QUICK),
+        "reference": _unstructured(_RETHINKING),
+    },
+    "rethinking-learning-rate": {
+        "quick": _learning_rates(_RETHINKING_QUICK),
+        "reference": _learning_rates(_RETHINKING),
+    },
+    "stability-dense": {
+        "quick": (_LENET_QUICK, *_rewound(_LENET_QUICK_SGD, (0, 100))),
+        "reference": (_LENET, *_rewound(replace(_STABILITY, rounds=0), REWINDS)),
+    },
+    "stability-imp": {
+        "quick": _rewound(_STABILITY_QUICK, (0, 100)),
+        "reference": _rewound(_STABILITY, (0, 300)),
+    },
+    "reconciliation": {
+        "quick": _reconciliation(_STABILITY_QUICK),
+        "reference": _reconciliation(_STABILITY),
+    },
+}
 NAMES = tuple(PRESETS)
-PAPERS = {"lottery": ("lottery",)}  # what `labkit reproduce` takes -> the presets it runs
+PAPERS = {  # what `labkit reproduce` takes -> the presets it runs
+    "lottery": ("lottery",),
+    "rethinking": tuple(name for name in NAMES if name.startswith("rethinking")),
+    "stability": ("stability-dense", "stability-imp", "reconciliation"),
+}
 
 
-def preset(name: str, size: str = "quick") -> Experiment:
-    """The named experiment. Raises ValueError for an unknown name or size, listing the known."""
+def study(name: str, size: str = "quick") -> Study:
+    """The named experiments. Raises ValueError for an unknown name or size, listing the known."""
     choice("preset", name, NAMES)
     choice("size", size, SIZES)
     return PRESETS[name][size]
+
+
+def preset(name: str, size: str = "quick") -> Experiment:
+    """The named experiment, of a preset that is a single one. Raises ValueError like `study`."""
+    several = study(name, size)
+    if len(several) > 1:
+        raise ValueError(
+            f"preset must be a single experiment, not {name}, which is {len(several)}: use "
+            f"study({name!r}, {size!r})"
+        )
+    return several[0]

@@ -292,7 +292,7 @@ def _finish(
         }
         if trial.narrow:
             ticket["widths"] = _widths(masks, network, i)
-        if trial.treatment == REWIND or trial.experiment.instability.copies:
+        if trial.treatment == REWIND or trial.analysed:
             # Weights first: a result says that they are there.
             own = {name: tensor[i : i + 1].clone() for name, tensor in final.items()}
             mask = {name: tensor[i : i + 1].clone() for name, tensor in masks.items()}

@@ -8,8 +8,9 @@ import pandas as pd
 import pytest
 
 from labkit import claims, preset
-from labkit.claims import CLAIMS, Claim, Estimate, interval, measure, table, to_text, verdict
+from labkit.claims import Estimate, interval, measure, table, to_text, verdict
 from labkit.presets import NAMES
+from labkit.published import CLAIMS, Claim, arm
 
 
 def ticket(seed: int, treatment: str, density: float, accuracy: float, stop: int, draw: int = 0):
@@ -27,7 +28,9 @@ def ticket(seed: int, treatment: str, density: float, accuracy: float, stop: int
 
 def claim(unit: str = "points", expected: str = "above", against: str = "dense") -> Claim:
     column = "test_accuracy" if unit == "points" else "early_stop"
-    return Claim("paper", "text", "rewind", against, 0.211, column, unit, expected, "higher")
+    arms = arm("rewind", 0.211), arm(against, 0.211)
+    threshold = 1.0 if unit == "x" else 0.0
+    return Claim("paper", "text", *arms, column, unit, expected, "higher", threshold)
 
 
 def seeds(differences: list[float]) -> pd.DataFrame:
