@@ -1,0 +1,243 @@
+"""Landscapes: the error between networks, on a line through two and on a plane through three.
+
+The plane is that of Garipov et al. 2018 (arXiv 1802.10026, appendix A.1): its axes are at right
+angles, and distances on it are distances between weights.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+import seaborn as sns
+import torch
+from matplotlib.axes import Axes
+from matplotlib.colors import BoundaryNorm
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from torch import Tensor
+
+from labkit.checking import choice, whole
+from labkit.connectivity import SIDE_BY_SIDE, reestimate_statistics
+from labkit.data import Data, Split
+from labkit.networks import BatchNorm, Population, State
+from labkit.picture import Picture
+from labkit.training import evaluate_on
+
+ERRORS = {"test": ("#0072B2", "-", "o"), "train": ("#D55E00", "--", "s")}
+LEVELS = (0, 2, 3, 4, 6, 10, 15, 25, 40, 60, 80, 100)  # errors (%), close where the valleys are
+MARKERS = ("o", "s", "^")
+PANELS = ("rewind", "learning_rate", "round", "statistics", "network")
+
+
+def error_along_line(paths: pd.DataFrame, by: str = "rewind") -> Picture:
+    """Test and train error on the line between two copies, a panel per value of a column.
+
+    paths: a table of `labkit.tables`, or part of one. by: the column, one of rewind, learning_rate,
+    round, statistics and network. Thin lines are single pairs of copies, strong ones their mean;
+    the title of a panel says which batch-norm statistics were used, where there are any. Raises
+    ValueError without rows.
+    """
+    choice("by", by, PANELS)
+    if paths.empty:
+        raise ValueError("paths must have at least one row: run an analysis of instability first")
+    groups = list(paths.groupby(by, sort=True))
+    with sns.axes_style("whitegrid"):
+        figure = Figure(figsize=(max(4.2, 2.6 * len(groups) + 0.6), 3.5), layout="constrained")
+        panels = figure.subplots(1, len(groups), sharey=True, squeeze=False)[0]
+    rows = []
+    for axes, (value, group) in zip(panels, groups, strict=True):
+        means = group.groupby("alpha")[["train_error", "test_error"]].mean() * 100
+        _draw_lines(axes, group, means)
+        axes.set_title(_panel_title(by, value, group), fontsize="medium")
+        axes.set_xlabel("alpha: from copy 0 to copy 1")
+        rows.append(means.reset_index().assign(**{by: value}))
+    panels[0].set_ylabel("error (%)")
+    handles = [Line2D([], [], color=c, ls=d, marker=m, ms=5) for c, d, m in ERRORS.values()]
+    names = [f"{name} error" for name in ERRORS]
+    figure.legend(handles, names, loc="outside lower center", ncols=2, frameon=False)
+    sns.despine(figure)
+    pairs = paths.groupby([by, "seed", "pair"]).ngroups / len(groups)
+    words = "; ".join(_line_in_words(by, value, group) for value, group in groups)
+    summary = f"Error on the line between two copies, a mean of {pairs:g} lines per panel. {words}."
+    return Picture(figure, summary, pd.concat(rows, ignore_index=True))
+
+
+def _draw_lines(axes: Axes, group: pd.DataFrame, means: pd.DataFrame) -> None:
+    for name, (colour, dash, marker) in ERRORS.items():
+        for _, line in group.groupby(["seed", "pair"]):
+            error = 100 * line[f"{name}_error"]
+            axes.plot(line["alpha"], error, color=colour, ls=dash, lw=0.7, alpha=0.35)
+        look: dict[str, Any] = {"lw": 2, "ms": 4, "markevery": max(1, len(means) // 6)}
+        mean = means[f"{name}_error"]
+        axes.plot(mean.index, mean, color=colour, ls=dash, marker=marker, **look)
+    axes.set_ylim(bottom=0)
+
+
+def _panel_title(by: str, value: object, group: pd.DataFrame) -> str:
+    title = _in_words(by, value)
+    norms = group["network"].str.startswith(("resnet", "vgg")).any()
+    if by != "statistics" and norms:
+        title += "\n" + " and ".join(f"{s} statistics" for s in group["statistics"].unique())
+    return title
+
+
+def _in_words(by: str, value: Any) -> str:
+    if by == "rewind":
+        return f"k = {value:,}" + (" (initialisation)" if value == 0 else "")
+    if by == "learning_rate":
+        return f"learning rate {value:g}"
+    return f"{by} {value}" if by == "round" else f"{value}"
+
+
+def _line_in_words(by: str, value: object, group: pd.DataFrame) -> str:
+    test = group.groupby("alpha")["test_error"].mean() * 100
+    ends = (test.iloc[0] + test.iloc[-1]) / 2
+    return f"{_in_words(by, value)}: test error {ends:.1f}% at the ends, at most {test.max():.1f}%"
+
+
+@dataclass(frozen=True)
+class Surface:
+    """Error rates on a plane through three networks.
+
+    x, y: (A,), (B,), distances in weight space, the first network at the origin and the second on
+    the x axis. error: (B, A), in [0, 1]. networks: name -> place (x, y) of each of the three.
+    statistics: of batch normalisation, or "" for networks without any.
+    """
+
+    x: Tensor
+    y: Tensor
+    error: Tensor
+    networks: dict[str, tuple[float, float]]
+    statistics: str = ""
+
+
+@torch.no_grad()
+def error_surface(
+    network: Population,
+    states: Mapping[str, State],
+    data: Data,
+    split: Split,
+    points: int = 15,
+    margin: float = 0.25,
+) -> Surface:
+    """The error on the plane through three states of a network.
+
+    network: a population of this architecture, left as it is. states: name -> state of a single
+    network, three of them, not on one line; masked where they are pruned, as the plane is then.
+    split: the images on which the error is measured. points: per side of the grid, at least 2.
+    margin: how far the grid goes beyond the networks, as a share of their distance. Batch-norm
+    statistics are re-estimated on these images at every point. Raises ValueError for other than
+    three states, or for three on a line.
+    """
+    if len(states) != 3:
+        raise ValueError(f"states must be three, for a plane, not {len(states)}")
+    whole("points", points, 2)
+    parts = list(states.values())
+    first, second, third = (_as_vector(network, state) for state in parts)
+    right = second - first
+    width = right.norm()
+    right = right / width.clamp(min=1e-12)
+    across = (third - first) @ right
+    up = third - first - across * right
+    height = up.norm()
+    if min(width, height) < 1e-6 * max(width, (third - first).norm()):
+        raise ValueError("states must not lie on one line: that is no plane")
+    places = [(0.0, 0.0), (width.item(), 0.0), (across.item(), height.item())]
+    x = _span([place[0] for place in places], points, margin)
+    y = _span([place[1] for place in places], points, margin)
+    rows, columns = torch.meshgrid(y, x, indexing="ij")  # (B, A)
+    of_third = rows / height
+    of_second = (columns - of_third * across) / width
+    shares = torch.stack([1 - of_second - of_third, of_second, of_third]).flatten(1)  # (3, B * A)
+    norms = any(isinstance(module, BatchNorm) for module in network.modules())
+    errors = []
+    for some in shares.split(SIDE_BY_SIDE, 1):  # some networks of the grid side by side
+        grid = network.with_state(_combine(parts, some))
+        if norms:
+            reestimate_statistics(grid, data, split)
+        errors.append(1 - evaluate_on(grid, data, split).accuracy)
+    return Surface(
+        x.float(),
+        y.float(),
+        torch.cat(errors).view_as(rows).float(),
+        dict(zip(states, places, strict=True)),
+        "re-estimated" if norms else "",
+    )
+
+
+def _as_vector(network: Population, state: State) -> Tensor:
+    """All weights in one row; statistics of batch normalisation are no coordinates."""
+    names = [name for name, _ in network.named_parameters()]
+    return torch.cat([state[name].double().flatten() for name in names])
+
+
+def _span(places: Sequence[float], points: int, margin: float) -> Tensor:
+    low, high = min(places), max(places)
+    beyond = margin * (high - low)
+    return torch.linspace(low - beyond, high + beyond, points, dtype=torch.float64)
+
+
+def _combine(states: Sequence[State], shares: Tensor) -> State:
+    """States of weighted means as replicas. states: of single networks. shares: (3, R)."""
+    result = {}
+    for name, tensor in states[0].items():
+        weights = shares.to(tensor).view(len(states), -1, *[1] * (tensor.ndim - 1))
+        result[name] = sum((w * s[name] for w, s in zip(weights, states, strict=True)), 0 * tensor)
+    return result
+
+
+def error_map(surface: Surface) -> Picture:
+    """A surface as a map with contour lines, the three networks marked and named on it."""
+    error = 100 * surface.error
+    figure = Figure(figsize=(6.6, 5), layout="constrained")
+    axes = figure.subplots()
+    x, y = surface.x.numpy(), surface.y.numpy()
+    # Equal steps of colour from level to level, from light (low) to dark (high), also in grey.
+    equal = BoundaryNorm(LEVELS, 256)
+    filled = axes.contourf(x, y, error.numpy(), levels=LEVELS, cmap="cividis_r", norm=equal)
+    lines = axes.contour(filled, colors="black", linewidths=0.5)
+    axes.clabel(lines, fmt="%g", fontsize=7)
+    figure.colorbar(filled, ax=axes, label="error (%)", ticks=LEVELS)
+    for marker, (name, place) in zip(MARKERS, surface.networks.items(), strict=True):
+        axes.plot(*place, marker, ms=10, mfc="white", mec="black", mew=1.8)
+        axes.annotate(
+            name,
+            place,
+            (9, 9),
+            textcoords="offset points",
+            bbox={"fc": "white", "ec": "none", "alpha": 0.8, "pad": 1.5},
+        )
+    axes.set_aspect("equal")
+    axes.set_xlabel("distance between weights")
+    axes.set_ylabel("distance at right angles to it")
+    if surface.statistics:
+        axes.set_title(f"{surface.statistics} statistics", fontsize="medium")
+    return Picture(figure, _map_in_words(surface), _grid_table(surface))
+
+
+def _map_in_words(surface: Surface) -> str:
+    at = "; ".join(
+        f"{name} {100 * _nearest(surface, *p):.1f}%" for name, p in surface.networks.items()
+    )
+    names = list(surface.networks)
+    (ax, ay), (bx, by) = (surface.networks[name] for name in names[:2])
+    middle = 100 * _nearest(surface, (ax + bx) / 2, (ay + by) / 2)
+    return (
+        f"Error on a plane through three networks, near each: {at}. Half-way between {names[0]} "
+        f"and {names[1]} it is {middle:.1f}%; the lowest on the grid is "
+        f"{100 * surface.error.min():.1f}%."
+    )
+
+
+def _nearest(surface: Surface, x: float, y: float) -> float:
+    """The error at the point of the grid that is closest to a place."""
+    row, column = (surface.y - y).abs().argmin(), (surface.x - x).abs().argmin()
+    return surface.error[row, column].item()
+
+
+def _grid_table(surface: Surface) -> pd.DataFrame:
+    percent = (100 * surface.error).round(decimals=2).tolist()
+    columns = [f"x = {x:.2f}" for x in surface.x.tolist()]
+    rows = pd.Index([f"y = {y:.2f}" for y in surface.y.tolist()], name="error (%)")
+    return pd.DataFrame(percent, rows, columns)
