@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from labkit.published import CLAIMS, FACTOR, MATCHING, PERCENT, POINTS, Arm, Claim
+from labkit.published import CLAIMS, FACTOR, LEAST, MATCHING, MOST, PERCENT, POINTS, Arm, Claim
 
 # Two-sided 95% quantiles of Student's t for 1, 2, ... degrees of freedom.
 _T95 = (
@@ -143,6 +143,8 @@ def _arm(tickets: pd.DataFrame, arm: Arm, column: str) -> tuple[pd.Series, int]:
     """Values of an arm, indexed by seed, draws averaged; and how long its networks trained."""
     rows = tickets[tickets["treatment"] == arm.treatment]
     for name, value in arm.where:
+        if value in (LEAST, MOST):
+            value = rows[name].min() if value == LEAST else rows[name].max()
         rows = rows[rows[name] == value]
     if arm.treatment != "dense":
         rows = rows[(rows["density"] / arm.density).apply(math.log).abs() < NEAR]

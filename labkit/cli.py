@@ -30,7 +30,7 @@ from labkit.machine import DEVICES, available_cores, device_in_words, find_devic
 if TYPE_CHECKING:
     import pandas as pd
 
-    from labkit.experiment import Experiment
+    from labkit.presets import Study
     from labkit.results import Tables
     from labkit.store import Store
 
@@ -179,28 +179,28 @@ def _add_experiment(parser: argparse.ArgumentParser) -> None:
 
 def _reproduce(arguments: argparse.Namespace) -> int:
     from labkit.claims import table, to_text
-    from labkit.report import write_report
+    from labkit.report import Section, write_report
 
-    names, experiments = _papers(arguments.paper), []
-    for name in names:
-        experiments.append(_seeded(_preset(name, arguments.size), arguments.seeds))
-    reports = _report_paths(arguments.report, names)
+    names = _papers(arguments.paper)
+    studies = [_seeded(_study(name, arguments.size), arguments.seeds) for name in names]
+    path = _report_path(arguments.report)
     # A reproduction trains: results that came with the lab are shown beside it, never as it.
     store, device = _store(arguments, shipped=False, writing=True), find_device(arguments.device)
-    for name, experiment, path in zip(names, experiments, reports, strict=True):
-        run = _follow(f"{name} ({arguments.size})", experiment, store, device)
+    sections = []
+    for name, study in zip(names, studies, strict=True):
+        run = _follow(f"{name} ({arguments.size})", study, store, device)
         reference = _reference(name)
         rows = table(_tickets(reference), run.tickets, name)
-        print(to_text(rows))
-        written = write_report(path, experiment, run, reference, rows)
-        print(f"\nReport: {Path(written).resolve()}")
+        print(f"{name}\n\n{to_text(rows)}\n")
+        sections.append(Section(name, study, run, reference, rows))
+    print(f"Report: {write_report(path, sections).resolve()}")
     return DONE
 
 
 def _train(arguments: argparse.Namespace) -> int:
-    experiment = _experiment(arguments)
+    study = _chosen_study(arguments)
     store, device = _store(arguments, writing=True), find_device(arguments.device)
-    results = _follow(f"{arguments.preset} ({arguments.size})", experiment, store, device)
+    results = _follow(f"{arguments.preset} ({arguments.size})", study, store, device)
     print(_summary(results.tickets))
     print(f"\nMeans over seeds and draws. Results are in {store.folder}")
     return DONE
@@ -218,7 +218,7 @@ def _claims(arguments: argparse.Namespace) -> int:
         [
             table(
                 _tickets(_reference(name)),
-                _tickets(tables(_preset(name, arguments.size), own)),
+                _tickets(tables(_study(name, arguments.size), own)),
                 name,
             )
             for name in NAMES
@@ -236,10 +236,10 @@ def _plan(arguments: argparse.Namespace) -> int:
     from labkit.planning import plan
     from labkit.progress import duration
 
-    experiment = _experiment(arguments)
+    study = _chosen_study(arguments)
     store, device = _store(arguments), find_device(arguments.device)
     busy = os.getloadavg()[0] / available_cores() if hasattr(os, "getloadavg") else 0.0
-    what = plan(experiment, store, device)
+    what = plan(study, store, device)
     print(f"{arguments.preset} ({arguments.size}): {what.trials} networks, {what.stored} of them "
           f"stored in {store.folder} or shipped")  # fmt: skip
     if what.stored == what.trials:
@@ -258,13 +258,13 @@ def _plan(arguments: argparse.Namespace) -> int:
 
 
 def _export(arguments: argparse.Namespace) -> int:
+    from labkit.experiment import all_trials
     from labkit.store import StoreError, ship
 
-    experiment, store = _experiment(arguments), _store(arguments)
-    trials = [t for number in range(experiment.rounds + 1) for t in experiment.trials(number)]
-    found = {trial.key: store.get(trial.key) for trial in trials}
+    study, store = _chosen_study(arguments), _store(arguments)
+    found = {trial.key: store.get(trial.key) for trial in all_trials(study)}
     results = {key: result for key, result in found.items() if result is not None}
-    of_all = f"{len(results)} of {len(trials)} results of {arguments.preset} ({arguments.size})"
+    of_all = f"{len(results)} of {len(found)} results of {arguments.preset} ({arguments.size})"
     if not results:
         return _complain(f"{of_all} are in {store.folder}; nothing was written", FAILED)
     path = arguments.file.expanduser()
@@ -295,16 +295,18 @@ def _doctor(arguments: argparse.Namespace) -> int:
 # From words to values.
 
 
-def _preset(name: str, size: str) -> "Experiment":
-    from labkit.presets import preset
+def _study(name: str, size: str) -> "Study":
+    from labkit.presets import study
 
-    return preset(name, size)
+    return study(name, size)
 
 
-def _experiment(arguments: argparse.Namespace) -> "Experiment":
+def _chosen_study(arguments: argparse.Namespace) -> "Study":
     from labkit.settings import with_settings
 
-    return with_settings(_preset(arguments.preset, arguments.size), arguments.set)
+    study = _study(arguments.preset, arguments.size)
+    # Settings can make experiments of a study equal, which are then one.
+    return tuple(dict.fromkeys(with_settings(experiment, arguments.set) for experiment in study))
 
 
 def _papers(word: str) -> list[str]:
@@ -317,13 +319,13 @@ def _papers(word: str) -> list[str]:
     return list(dict.fromkeys(name for paper in chosen for name in PAPERS[paper]))
 
 
-def _seeded(experiment: "Experiment", seeds: int | None) -> "Experiment":
+def _seeded(study: "Study", seeds: int | None) -> "Study":
     from labkit.checking import whole
 
     if seeds is None:
-        return experiment
+        return study
     whole("--seeds", seeds, 1, 1000)
-    return replace(experiment, seeds=tuple(range(seeds)))
+    return tuple(replace(experiment, seeds=tuple(range(seeds))) for experiment in study)
 
 
 def _store(
@@ -337,8 +339,8 @@ def _store(
     return store
 
 
-def _report_paths(path: Path, names: list[str]) -> list[Path]:
-    """A path per preset, checked before hours are spent on what goes there."""
+def _report_path(path: Path) -> Path:
+    """Where the report goes, checked before hours are spent on what goes there."""
     path = path.expanduser()
     if path.is_dir():
         raise ValueError(f"--report must be a file, not the folder {path}")
@@ -349,27 +351,26 @@ def _report_paths(path: Path, names: list[str]) -> list[Path]:
         raise ValueError(
             f"--report must be a file that can be written, not {path} ({error})"
         ) from error
-    if len(names) == 1:
-        return [path]
-    return [path.with_name(f"{path.stem}-{name}{path.suffix}") for name in names]
+    return path
 
 
 # Running and showing.
 
 
-def _follow(title: str, experiment: "Experiment", store: "Store", device: str) -> "Tables":
+def _follow(title: str, study: "Study", store: "Store", device: str) -> "Tables":
+    from labkit.experiment import all_trials
     from labkit.progress import follow
     from labkit.results import tables
     from labkit.running import missing, run
 
-    todo = len(missing(experiment, store))
-    trials = sum(len(experiment.trials(number)) for number in range(experiment.rounds + 1))
+    todo = len(missing(study, store))
+    trials = len({trial.key for trial in all_trials(study)})
     _say(
         f"{title}: {trials} networks, {trials - todo} done before, {todo} to train on "
         f"{device_in_words(device)}; results go to {store.folder}"
     )
-    follow(run(experiment, store, device))
-    return tables(experiment, store)
+    follow(run(study, store, device))
+    return tables(study, store)
 
 
 def _reference(name: str) -> "Tables | None":
@@ -379,7 +380,7 @@ def _reference(name: str) -> "Tables | None":
     from labkit.store import Store
 
     # A store that has nothing of its own: only what was shipped.
-    reference = tables(_preset(name, "reference"), Store(data_folder() / "results"))
+    reference = tables(_study(name, "reference"), Store(data_folder() / "results"))
     return None if reference.tickets.empty else reference
 
 
@@ -388,18 +389,23 @@ def _tickets(results: "Tables | None") -> "pd.DataFrame | None":
 
 
 def _summary(tickets: "pd.DataFrame") -> str:
-    """Means by round and treatment, as plain text."""
-    groups = tickets.groupby(["round", "treatment"], sort=False)
-    rows = groups.agg(
+    """Means by round and treatment, and by what else the experiments differ in, as plain text."""
+    settings = ["network", "learning_rate", "kind", "criterion", "rewind"]
+    by = [name for name in settings if tickets[name].nunique() > 1] + ["round", "treatment"]
+    rows = tickets.groupby(by, sort=False).agg(
         density=("density", "mean"),
         accuracy=("test_accuracy", "mean"),
         final=("final_test_accuracy", "mean"),
         early_stop=("early_stop", "mean"),
+        instability=("instability", "mean"),
         networks=("seed", "size"),
-    ).reset_index()
-    for column in ("density", "accuracy", "final"):
+    )
+    rows = rows.reset_index()
+    for column in ("density", "accuracy", "final", "instability"):
         rows[column] = rows[column].map(lambda share: f"{100 * share:.2f}%")
     rows["early_stop"] = rows["early_stop"].map(lambda iteration: f"{iteration:.0f}")
+    if tickets["instability"].isna().all():
+        rows = rows.drop(columns="instability")
     names = {
         "accuracy": "test accuracy",
         "final": "after the last iteration",

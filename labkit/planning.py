@@ -8,6 +8,7 @@ import math
 import sys
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -15,12 +16,12 @@ from pathlib import Path
 import torch
 
 from labkit.data import Data
-from labkit.experiment import Experiment, Trial
+from labkit.experiment import Experiment, Task, Trial, all_trials
 from labkit.networks import Population, build
 from labkit.pruning import full_masks
-from labkit.running import chunks, missing, work
+from labkit.running import missing, side_by_side, work
 from labkit.store import Store
-from labkit.training import evaluate_on, train
+from labkit.training import Recipe, evaluate_on, train
 
 WARM_UP = 3  # iterations that are not timed: the first ones allocate
 IMPROVING = 0.5  # share of evaluations that lower the validation loss, so cost a test set as well
@@ -46,32 +47,54 @@ class Plan:
     gpu_megabytes: float = 0.0
 
 
-def plan(experiment: Experiment, store: Store, device: str = "cpu", seconds: float = 2.0) -> Plan:
-    """Predict what `labkit.run` has left to do, from about `seconds` of training.
+def plan(
+    experiment: Experiment | Sequence[Experiment],
+    store: Store,
+    device: str = "cpu",
+    seconds: float = 2.0,
+) -> Plan:
+    """Predict what `labkit.run` has left to do, from about `seconds` of training for each task.
 
+    Narrow networks are counted like whole ones, so it is an upper bound with structured pruning.
     Nothing is trained where everything is stored. Raises what loading the data raises.
     """
     todo = missing(experiment, store)
-    trials = sum(len(experiment.trials(number)) for number in range(experiment.rounds + 1))
-    if not todo:
+    trials = len({trial.key for trial in all_trials(experiment)})
+    parts = [
+        _plan_of_task(task, list(same_task), device, seconds)
+        for task, same_task in groupby(
+            sorted(todo, key=lambda t: repr(t.experiment.task)), lambda t: t.experiment.task
+        )
+    ]
+    if not parts:
         return Plan(trials, trials)
-    usual = Counter(
-        len(chunk)
-        for _, same_round in groupby(todo, lambda trial: trial.round)
-        for chunk in chunks(list(same_round), device)
-    ).most_common(1)[0][0]
-    data = experiment.task.data().to(device)
-    network = build(experiment.task.network, data.image_shape, len(data.classes), usual)
+    iterations = sum(part.iterations for part in parts)
+    return Plan(
+        trials=trials,
+        stored=trials - len(todo),
+        iterations=iterations,
+        side_by_side=max(parts, key=lambda part: part.iterations).side_by_side,
+        milliseconds=sum(part.milliseconds * part.iterations for part in parts) / iterations,
+        seconds=sum(part.seconds for part in parts),
+        megabytes=max(part.megabytes for part in parts),
+        gpu_megabytes=max(part.gpu_megabytes for part in parts),
+    )
+
+
+def _plan_of_task(task: Task, todo: list[Trial], device: str, seconds: float) -> Plan:
+    usual = Counter(len(chunk) for chunk in side_by_side(todo, device)).most_common(1)[0][0]
+    data = task.data().to(device)
+    network = build(task.network, data.image_shape, len(data.classes), usual)
     network.initialise([torch.Generator().manual_seed(i) for i in range(usual)]).to(device)
-    iteration = _iteration_seconds(network, experiment, data, seconds) / usual
-    example = _evaluation_seconds(network, data, experiment.task.recipe.precision) / usual
+    iteration = _iteration_seconds(network, task.recipe, data, seconds) / usual
+    example = _evaluation_seconds(network, data, task.recipe.precision) / usual
     iterations = sum(work(trial) for trial in todo)
     examples = sum(_evaluated_examples(trial, data) for trial in todo)
     parameters = sum(p.numel() for p in network.parameters())
     on_gpu = torch.cuda.max_memory_allocated() / 1e6 if device.startswith("cuda") else 0.0
     return Plan(
-        trials=trials,
-        stored=trials - len(todo),
+        trials=len(todo),
+        stored=0,
         iterations=iterations,
         side_by_side=usual,
         milliseconds=1000 * iteration,
@@ -81,10 +104,7 @@ def plan(experiment: Experiment, store: Store, device: str = "cpu", seconds: flo
     )
 
 
-def _iteration_seconds(
-    network: Population, experiment: Experiment, data: Data, seconds: float
-) -> float:
-    recipe = experiment.task.recipe
+def _iteration_seconds(network: Population, recipe: Recipe, data: Data, seconds: float) -> float:
     warm_up = min(WARM_UP, recipe.iterations - 1)
     began = math.inf
     done = 0
@@ -111,6 +131,11 @@ def _evaluation_seconds(network: Population, data: Data, precision: str) -> floa
 
 def _evaluated_examples(trial: Trial, data: Data) -> float:
     """Examples that a trial is evaluated on, as `labkit.running` does it."""
+    if trial.analysis:
+        analysis = trial.experiment.instability
+        lines = analysis.copies * (analysis.copies - 1) / 2
+        # Each point re-estimates its statistics, and has a training error and a test error.
+        return lines * analysis.alphas * (2 * analysis.train_examples + len(data.test))
     evaluations = 1 + math.ceil(work(trial) / trial.experiment.evaluate_every)
     each = len(data.validation) + IMPROVING * len(data.test)
     return evaluations * each + len(data.train)

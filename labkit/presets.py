@@ -163,7 +163,7 @@ _LENET_QUICK_SGD = replace(
         recipe=Recipe("sgd", 0.1, momentum=0.9, iterations=600, milestones=(0.7, 0.9)),
     ),
 )
-_STABILITY_QUICK = replace(_LENET_QUICK_SGD, pruning=Pruning(scope="global", rate=0.6), rounds=2)
+_STABILITY_QUICK = replace(_LENET_QUICK_SGD, pruning=Pruning(scope="global", rate=0.5), rounds=3)
 
 PRESETS: dict[str, dict[str, Study]] = {
     "lottery": {"quick": (_LOTTERY_QUICK,), "reference": (_LOTTERY,)},

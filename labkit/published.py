@@ -5,6 +5,7 @@ them, and the paper's own value. The paper's networks are larger than the lab's;
 "published" is theirs, the density and the settings of a claim are the lab's.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,13 +13,16 @@ MATCHING = 0.2  # points below the dense network that still match it (Frankle et
 STABLE = 2.0  # points of instability below which training is stable (Frankle et al. 2020, 3)
 POINTS, PERCENT, FACTOR = "points", "%", "x"
 
+LEAST, MOST = "least", "most"  # the smallest or largest value that a column has in a study
+
 FINAL = "final_test_accuracy"
 
 
 @dataclass(frozen=True)
 class Arm:
     """Networks of a table of tickets. treatment: as in the tables ("dense" is round 0). density:
-    where they are read, in (0, 1]; ignored for the dense network. where: columns and their values.
+    where they are read, in (0, 1]; ignored for the dense network. where: columns and their values,
+    among which LEAST and MOST are those of the study, whatever its size.
     """
 
     treatment: str
@@ -26,9 +30,9 @@ class Arm:
     where: tuple[tuple[str, Any], ...] = ()
 
 
-def arm(treatment: str, density: float = 1.0, **where: Any) -> Arm:
+def arm(treatment: str, density: float = 1.0, where: Mapping[str, Any] | None = None) -> Arm:
     """The arm whose columns have these values."""
-    return Arm(treatment, density, tuple(where.items()))
+    return Arm(treatment, density, tuple((where or {}).items()))
 
 
 @dataclass(frozen=True)
@@ -119,32 +123,168 @@ def _lottery() -> tuple[Claim, ...]:
 
 
 def _structured() -> tuple[Claim, ...]:
+    tuned, dense = arm("fine-tune-quarter", 0.25), arm("dense")
+    small, longer = arm("scratch-e", 0.25), arm("scratch-b", 0.25)
+    return (
+        _better(
+            _RTH,
+            "With half of the filters, Scratch-B does at least as well as fine-tuning",
+            *(longer, tuned, "93.78 against 93.41% (VGG-16-A)", "matching"),
+        ),
+        _better(
+            _RTH,
+            "With half of the filters, Scratch-E does at least as well as fine-tuning",
+            *(small, tuned, "93.62 against 93.41% (VGG-16-A)", "matching"),
+        ),
+        _better(
+            _RTH,
+            "With half of the filters, Scratch-B matches the dense network",
+            *(longer, dense, "93.78 against 93.63% (VGG-16-A)", "matching"),
+        ),
+    )
+
+
+def _slimming() -> tuple[Claim, ...]:
+    tuned, longer = arm("fine-tune-quarter", 0.25), arm("scratch-b", 0.25)
+    return (
+        _better(
+            _RTH,
+            "With half of the filters, chosen by slimming, Scratch-B does at least as well as "
+            "fine-tuning",
+            *(longer, tuned, "93.81 against 93.60% (VGG-19, 70%)", "matching"),
+        ),
+    )
+
+
+def _unstructured() -> tuple[Claim, ...]:
+    return (
+        _better(
+            _RTH,
+            "At 20% density, Scratch-E does at least as well as fine-tuning",
+            *(arm("scratch-e", 0.2), arm("fine-tune-quarter", 0.2)),
+            *("93.71 against 93.52% (VGG-19)", "matching"),
+        ),
+        _better(
+            _RTH,
+            "At 5% density, fine-tuning beats Scratch-E",
+            *(arm("fine-tune-quarter", 0.05), arm("scratch-e", 0.05)),
+            "92.35 against 91.23% (PreResNet-110)",
+        ),
+    )
+
+
+def _learning_rates() -> tuple[Claim, ...]:
     claims = []
-    for what, density in (("half", 0.25), ("three tenths", 0.09)):
-        tuned, dense = arm("fine-tune-quarter", density), arm("dense")
-        small, longer = arm("scratch-e", density), arm("scratch-b", density)
-        claims += [
-            _better(
-                _RTH,
-                f"With {what} of the filters, Scratch-B does at least as well as fine-tuning",
-                *(longer, tuned, "93.78 against 93.41% (VGG-16-A)", "matching"),
-            ),
-            _better(
-                _RTH,
-                f"With {what} of the filters, Scratch-E does at least as well as fine-tuning",
-                *(small, tuned, "93.62 against 93.41% (VGG-16-A)", "matching"),
-            ),
-            _better(
-                _RTH,
-                f"With {what} of the filters, Scratch-B matches the dense network",
-                *(longer, dense, "93.78 against 93.63% (VGG-16-A)", "matching"),
-            ),
-        ]
+    for kind, what, density in (("unstructured", "weights", 0.2), ("structured", "filters", 0.25)):
+        for rate, size in ((MOST, "large"), (LEAST, "small")):
+            where = {"kind": kind, "learning_rate": rate}
+            ticket, fresh = arm("rewind", density, where), arm("reinitialise", density, where)
+            setting = f"Pruning {what}, at the {size} learning rate"
+            if kind == "unstructured" and rate == LEAST:
+                claims.append(
+                    _better(
+                        _RTH,
+                        f"{setting}, the ticket beats itself re-initialised",
+                        *(ticket, fresh, "92.75 against 92.07% (VGG-16)"),
+                    )
+                )
+            else:
+                published = "93.72 against 93.74% (VGG-16)" if rate == MOST else "no gain"
+                claims.append(
+                    _better(
+                        _RTH,
+                        f"{setting}, re-initialised tickets do as well as the ticket",
+                        *(fresh, ticket, published if kind == "unstructured" else "no gain"),
+                        "matching",
+                    )
+                )
     return tuple(claims)
+
+
+def _stability_dense() -> tuple[Claim, ...]:
+    calm = arm("dense", where={"learning_rate": LEAST, "rewind": 0})
+    early, late = (arm("dense", where={"learning_rate": MOST, "rewind": k}) for k in (0, MOST))
+    return (
+        _instability(
+            "LeNet with Adam is stable from its initialisation",
+            *(calm, "below", "stable at 0"),
+        ),
+        _instability(
+            "The network with SGD at a large rate is unstable from its initialisation",
+            *(early, "above", "unstable (ResNet-20, VGG-16)"),
+        ),
+        _instability(
+            "It is stable from the latest state that the study goes on from",
+            *(late, "below", "stable from iteration 2,000 of 63,000 (ResNet-20)"),
+        ),
+    )
+
+
+def _stability_imp() -> tuple[Claim, ...]:
+    dense = arm("dense", where={"rewind": 0})
+    early, late = (arm("rewind", 0.125, {"rewind": k}) for k in (LEAST, MOST))
+    half_early, half_late = (arm("rewind", 0.5, {"rewind": k}) for k in (LEAST, MOST))
+    return (
+        _instability(
+            "At 50% density, tickets from the initialisation are unstable",
+            *(half_early, "above", "unstable (ResNet-20, VGG-16)"),
+        ),
+        _instability(
+            "At 50% density, tickets rewound to a later iteration are stable",
+            *(half_late, "below", "stable from iteration 500 (ResNet-20)"),
+        ),
+        _better(
+            _LMC,
+            "At 12.5% density, tickets from the initialisation fall below the dense network",
+            *(early, dense, "not matching", "below"),
+        ),
+        _better(
+            _LMC,
+            "At 12.5% density, tickets rewound to a later iteration match the dense network",
+            *(late, dense, "matching", "matching"),
+        ),
+        _better(
+            _LMC,
+            "At 12.5% density, rewinding to a later iteration beats rewinding to initialisation",
+            *(late, early, "higher"),
+        ),
+    )
+
+
+def _reconciliation() -> tuple[Claim, ...]:
+    rough, calm = (arm("dense", where={"learning_rate": rate}) for rate in (MOST, LEAST))
+    small = {"learning_rate": LEAST, "kind": "unstructured"}
+    ticket, fresh = arm("rewind", 0.125, small), arm("reinitialise", 0.125, small)
+    return (
+        _instability(
+            "At the large learning rate, the dense network is unstable from its initialisation",
+            *(rough, "above", "unstable (ResNet-20, VGG-16)"),
+        ),
+        _instability(
+            "At the small learning rate, the dense network is stable from its initialisation",
+            *(calm, "below", "stable (low rate or warm-up)"),
+        ),
+        _better(
+            _LMC,
+            "At the small learning rate, tickets from the initialisation match at 12.5% density",
+            *(ticket, calm, "matching (ResNet-20, low rate)", "matching"),
+        ),
+        _better(
+            _RTH,
+            "At the small learning rate, the ticket beats itself re-initialised at 12.5% density",
+            *(ticket, fresh, "92.75 against 92.07% (VGG-16, 20%)"),
+        ),
+    )
 
 
 CLAIMS: dict[str, tuple[Claim, ...]] = {
     "lottery": _lottery(),
     "rethinking-structured": _structured(),
+    "rethinking-slimming": _slimming(),
+    "rethinking-unstructured": _unstructured(),
+    "rethinking-learning-rate": _learning_rates(),
+    "stability-dense": _stability_dense(),
+    "stability-imp": _stability_imp(),
+    "reconciliation": _reconciliation(),
 }
 """The claims that each preset can measure."""

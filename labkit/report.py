@@ -1,14 +1,19 @@
-"""One HTML file with the claims, the figures, the numbers behind them, and how they were made."""
+"""The report of a reproduction: one HTML page with the claims, the figures, the numbers behind
+them, and how they were made.
+"""
 
 import html
 import json
-from dataclasses import asdict
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pandas as pd
 
-from labkit import figures
+from labkit import figures, landscapes, pairs, phases
+from labkit.architecture import kept_per_layer
 from labkit.experiment import Experiment
+from labkit.picture import Picture
 from labkit.results import Tables
 from labkit.store import StoreError
 
@@ -25,47 +30,73 @@ figcaption {{ color: #333; margin: 0.3rem 0 1.5rem }}
 """
 
 
-def write_report(
-    path: Path | str,
-    experiment: Experiment,
-    run: Tables,
-    reference: Tables | None,
-    claims: pd.DataFrame,
-) -> Path:
+@dataclass
+class Section:
+    """What a report says of one preset. run, reference: what this machine and what the shipped
+    results measured; claims: the table of `labkit.claims.table`.
+    """
+
+    preset: str
+    study: Sequence[Experiment]
+    run: Tables
+    reference: Tables | None
+    claims: pd.DataFrame
+
+
+def write_report(path: Path, sections: Sequence[Section]) -> Path:
     """Write a report that needs no other file, and return its path.
 
-    run, reference: what this machine and what the shipped results measured; claims: the table of
-    `labkit.claims.table`. Raises StoreError where the file cannot be written.
+    Raises StoreError where the file cannot be written.
     """
-    behind = None if reference is None else reference.tickets
-    words = ["paper", "claim", "published", "reference", "reference_verdict"]
-    words += ["this_run", "this_run_verdict"]
-    last = int(run.tickets["round"].max())
-    pictures = [
-        figures.accuracy_against_density(run.tickets, behind),
-        figures.early_stop_against_density(run.tickets, behind),
-        figures.learning_curves(run.curves, last),
-    ]
-    settings = html.escape(json.dumps(asdict(experiment), indent=2))
-    body = [
-        "<h2>What the paper says, what was measured</h2>",
-        _table(claims[words].rename(columns=lambda name: name.replace("_", " "))),
-        "<p>Values are means over seeds, paired by seed, with 95% intervals (Student's t).</p>",
-        "<h2>Figures</h2>",
-        *(picture.to_html() for picture in pictures),
-        "<h2>Every network of this run</h2>",
-        _table(run.tickets.round(4)),
-        f"<h2>Settings of this run</h2><pre>{settings}</pre>",
-    ]
-    path = Path(path).expanduser()
+    body = "\n".join(part for section in sections for part in _section(section))
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        page = _PAGE.format(title="The Lottery Ticket Lab: report", body="\n".join(body))
+        page = _PAGE.format(title="The Lottery Ticket Lab: report", body=body)
         path.write_text(page, encoding="utf-8")
     except OSError as error:
         raise StoreError(f"cannot write the report {path} ({error})") from error
     return path
 
 
+def _section(section: Section) -> Iterator[str]:
+    words = ["paper", "claim", "published", "reference", "reference_verdict"]
+    words += ["this_run", "this_run_verdict"]
+    settings = json.dumps([asdict(experiment) for experiment in section.study], indent=2)
+    yield f"<h2>{section.preset}</h2><h3>What the paper says, what was measured</h3>"
+    yield _table(section.claims[words].rename(columns=lambda name: name.replace("_", " ")))
+    yield "<p>Values are means over seeds, paired by seed, with 95% intervals (Student's t).</p>"
+    for picture in _pictures(section.run, section.reference):
+        yield picture.to_html()
+    yield f"<details><summary>Every network of this run</summary>{_table(section.run.tickets)}"
+    yield "</details><details><summary>Settings of this run</summary>"
+    yield f"<pre>{html.escape(settings)}</pre></details>"
+
+
+def _pictures(run: Tables, reference: Tables | None) -> Iterator[Picture]:
+    """The figures that these tables have the columns and the rows for."""
+    tickets, paths = run.tickets, run.paths
+    behind = None if reference is None else reference.tickets
+    treatments = set(tickets["treatment"])
+    rates = tickets["learning_rate"].nunique()
+    if not paths.empty:
+        dense = tickets[tickets["treatment"] == "dense"]
+        yield landscapes.error_along_line(
+            paths[paths["treatment"] == "dense"], "rewind" if rates == 1 else "learning_rate"
+        )
+        if dense["rewind"].nunique() > 1:
+            yield phases.instability_against_rewind(dense)
+    if tickets["rewind"].nunique() > 1 and "rewind" in treatments:
+        yield phases.phase_diagram(tickets)
+    elif "reinitialise" in treatments and rates > 1:
+        yield phases.contradiction_map(tickets)
+    elif "scratch-e" in treatments:
+        yield pairs.compare_treatments(tickets, behind, against="fine-tune-quarter")
+        if "structured" in set(tickets["kind"]):
+            yield kept_per_layer(tickets, behind)
+    elif "rewind" in treatments:
+        yield figures.accuracy_against_density(tickets, behind)
+        yield figures.early_stop_against_density(tickets, behind)
+        yield figures.learning_curves(run.curves, int(tickets["round"].max()))
+
+
 def _table(rows: pd.DataFrame) -> str:
-    return rows.to_html(index=False, border=0, na_rep="")
+    return rows.round(4).to_html(index=False, border=0, na_rep="")

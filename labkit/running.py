@@ -72,7 +72,7 @@ def run(
     for task, same_task in groupby(trials, lambda trial: trial.experiment.task):
         data = task.data().to(device)
         rewinds = {t.experiment.rewind for t in trials if t.experiment.task == task} - {0}
-        for chunk in _in_order(list(same_task), device):
+        for chunk in side_by_side(list(same_task), device):
             yield Progress(done, total, chunk[0].round)
             if chunk[0].analysis:
                 events: Iterator[int | Event] = _analyse(chunk, data, store, device)
@@ -105,10 +105,10 @@ def missing(experiment: Experiment | Sequence[Experiment], store: Store) -> list
     return todo[::-1]
 
 
-def _in_order(trials: list[Trial], device: str) -> Iterator[list[Trial]]:
+def side_by_side(trials: list[Trial], device: str) -> Iterator[list[Trial]]:
     """Trials of one task in groups that train side by side, in an order that respects needs."""
     for _, group in groupby(trials, lambda t: (id(t.experiment), t.round, t.analysis)):
-        yield from chunks(list(group), device)
+        yield from _chunks(list(group), device)
 
 
 def work(trial: Trial) -> int:
@@ -125,7 +125,7 @@ def work(trial: Trial) -> int:
     return iterations - trial.start
 
 
-def chunks(trials: list[Trial], device: str) -> Iterator[list[Trial]]:
+def _chunks(trials: list[Trial], device: str) -> Iterator[list[Trial]]:
     """Trials of one experiment and round with one schedule and one architecture, in even groups
     that train fastest side by side.
     """
