@@ -6,11 +6,13 @@ They are matplotlib figures without pyplot, so that drawing them in a widget's c
 import base64
 import html
 import io
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pandas as pd
 import seaborn as sns
 from matplotlib import rc_context
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -67,3 +69,16 @@ def figure_of(axes: Axes) -> Figure:
     figure = axes.figure
     assert isinstance(figure, Figure)
     return figure
+
+
+def legend_below(figure: Figure, handles: Mapping[str, Artist], columns: int) -> None:
+    """A legend under the axes. handles: label -> what it names. columns: labels side by side."""
+    figure.legend(
+        list(handles.values()),
+        list(handles),
+        loc="outside lower center",
+        ncols=columns,
+        handlelength=3,
+        frameon=False,
+        fontsize="small",
+    )
