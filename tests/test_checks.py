@@ -228,6 +228,14 @@ REVERSAL = {"A": "structure", "B": "learning rate", "C": "budget", "D": "fan-in"
 COPIES = {"A": "same", "B": "same", "C": "different", "D": "different", "E": "same", "F": "same"}
 MATCHES = dict(zip("ABCDE", ["matches", "falls behind", "matches", "falls behind", "matches"]))  # noqa: B905
 
+SYMPTOMS = {
+    "A": "masked gradients",
+    "B": "test-set stop",
+    "C": "frozen by value",
+    "D": "re-initialised mask",
+    "E": "interpolated statistics",
+}
+
 REFERENCES: dict[str, Any] = {
     "total_density": total_density,
     "masked_step": step,
@@ -250,6 +258,7 @@ REFERENCES: dict[str, Any] = {
     "matching": matching,
     "resumed_rates": lambda rates, k: list(rates[k:]),
     "when_tickets_match": MATCHES,
+    "symptoms": SYMPTOMS,
 }
 
 MUTANTS: list[tuple[str, str, Any]] = [
@@ -359,6 +368,7 @@ MUTANTS: list[tuple[str, str, Any]] = [
     ("resumed_rates", "schedule restarted", lambda rates, k: rates[: len(rates) - k]),
     ("resumed_rates", "trained too long", lambda rates, k: rates),
     ("resumed_rates", "off by one", lambda rates, k: rates[k + 1 :]),
+    ("symptoms", "A: frozen by value", SYMPTOMS | {"A": "frozen by value"}),
     ("when_tickets_match", "B: matches", MATCHES | {"B": "matches"}),
 ]  # fmt: skip
 

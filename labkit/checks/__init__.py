@@ -38,6 +38,7 @@ from labkit.checks._tickets import (
     check_early_stop,
     check_reinitialise,
     check_rewind,
+    check_symptoms,
 )
 
 __all__ = [
@@ -63,6 +64,7 @@ __all__ = [
     "check_rewind",
     "check_scratch_b_iterations",
     "check_stable_from",
+    "check_symptoms",
     "check_total_density",
     "check_when_tickets_match",
 ]

@@ -302,3 +302,28 @@ def check_controls(answers: Mapping[str, str]) -> None:
         "random-mask": "A random mask keeps nothing but the total number of survivors.",
     }
     check_choices(answers, right, because)
+
+
+@exercise(
+    "every symptom has its bug.",
+    "Ask what was measured: a count, a value that never moves, a maximum, an arm, a line.",
+)
+def check_symptoms(answers: Mapping[str, str]) -> None:
+    """A dictionary: which bug explains each report? Choose "masked gradients", "frozen by value",
+    "test-set stop", "re-initialised mask" or "interpolated statistics", each once.
+
+    A More weights than the density says are not zero. B In all arms the reported accuracy is above
+    the one at the lowest validation loss. C Half of the weights have their initial values. D The
+    re-initialised control is as bad as a random mask with new weights. E Networks with batch
+    normalisation alone have a barrier, even between copies that part in the last iterations.
+    """
+    right = {"A": "masked gradients", "B": "test-set stop", "C": "frozen by value"}
+    right |= {"D": "re-initialised mask", "E": "interpolated statistics"}
+    because = {
+        "masked gradients": "That lets the optimizer's moments revive removed weights.",
+        "frozen by value": "That keeps weights from learning for the value that they have.",
+        "test-set stop": "That reports the best of many looks at the test set.",
+        "re-initialised mask": "That changes which weights an arm keeps.",
+        "interpolated statistics": "That makes the middle of a line worse than its weights are.",
+    }
+    check_choices(answers, right, because)

@@ -1,0 +1,109 @@
+"""The page for contributors and the front page say what is so."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from labkit import gallery
+from labkit.course import EXERCISE, read
+from tests.notebooks import NOTEBOOKS, kernel_environment
+
+
+def images(text: str) -> list[tuple[str, str]]:
+    return re.findall(r"!\[([^\]]*)\]\(([^)\s]+)\)", text)
+
+
+def test_the_snippets_for_contributors_run(root: Path):
+    page = (root / "CONTRIBUTING.md").read_text("utf-8")
+    snippets = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    assert len(snippets) >= 5
+    command = [sys.executable, "-W", "error", "-c", "\n".join(snippets)]
+    done = subprocess.run(command, env=kernel_environment(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "density 0.50" in done.stdout and "vgg-13" in done.stdout
+
+
+def test_the_map_names_every_module(root: Path):
+    page = (root / "CONTRIBUTING.md").read_text("utf-8")
+    rows = [line.split("|")[1] for line in page.splitlines() if line.startswith("| `")]
+    named = set(re.findall(r"`(\w+)`", " ".join(rows)))
+    missing = {name for name in named if not any((root / "labkit").glob(f"{name}*"))}
+    assert missing <= {"panel"}  # which the playground brings
+
+
+def test_the_figures_of_the_front_page_exist_and_have_alternative_text(root: Path):
+    shown = images((root / "README.md").read_text("utf-8"))
+    assert shown
+    for alternative, target in shown:
+        assert len(alternative) > 40, target
+        content = (root / target).read_text("utf-8")
+        assert content.startswith("<?xml") and "</svg>" in content
+    drawn = {target for _, target in shown}
+    assert {f"docs/figures/{path.name}" for path in root.glob("docs/figures/*.svg")} == drawn
+
+
+def test_figures_are_light(root: Path):
+    for path in root.glob("docs/figures/*.svg"):
+        assert re.search(r"fill: ?(#ffffff|white)", path.read_text("utf-8")), path
+
+
+def test_the_front_page_lists_the_lessons_with_their_minutes_and_the_claims(root: Path):
+    readme = (root / "README.md").read_text("utf-8")
+    table = gallery.lessons_table(root / "notebooks")
+    assert table in readme, "run `make figures`"
+    assert table.count("\n") == len(NOTEBOOKS) + 1
+    assert "| claim | the paper |" in readme
+
+
+def test_the_front_page_says_how_to_teach_and_to_cite(root: Path):
+    readme = (root / "README.md").read_text("utf-8")
+    for heading in ("What the lab shows", "Lessons", "Deviations", "Teaching", "How to cite"):
+        assert re.search(f"^## .*{heading}", readme, re.M), heading
+    assert "90 minutes" in readme and "four weeks" in readme and "CONTRIBUTING.md" in readme
+
+
+def test_the_same_results_give_the_same_figure(tmp_path: Path):
+    first, second = tmp_path / "a", tmp_path / "b"
+    assert gallery.draw(first) == gallery.draw(second)
+    for path in first.iterdir():
+        assert path.read_bytes() == (second / path.name).read_bytes()
+
+
+def test_tickets_of_several_rewinds_are_told_apart():
+    rows = [
+        {"dataset": "mnist", "network": "lenet-30", "learning_rate": 0.1, "kind": "unstructured",
+         "early_stop": 100, "rewind": k, "round": n, "treatment": "rewind" if n else "dense",
+         "seed": seed, "density": 0.5**n, "final_test_accuracy": 0.9 - 0.02 * n * (k == 0)}
+        for k in (0, 300) for n in range(4) for seed in (0, 1)
+    ]  # fmt: skip
+    picture = gallery.picture_of(pd.DataFrame(rows))
+    assert "At 12% density: 16.0% rewound to 0, 10.0% rewound to 300." in picture.summary
+    assert len(picture.figure.axes[0].lines) == 2
+
+
+def test_results_that_are_missing_leave_no_figure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(gallery, "shipped", lambda name: pd.DataFrame())
+    assert gallery.draw(tmp_path) == {} and not list(tmp_path.iterdir())
+    assert gallery.claims_table().startswith("No reference results")
+
+
+def test_text_between_markers_is_replaced_and_the_rest_kept():
+    text = "before\n<!-- a -->\nold\n<!-- end of a -->\nafter"
+    filled = gallery.fill(text, {"a": "new \\1"})
+    assert filled == "before\n<!-- a -->\n\nnew \\1\n\n<!-- end of a -->\nafter"
+    assert gallery.fill(filled, {"a": "new \\1"}) == filled
+    with pytest.raises(ValueError, match="must have a part between"):
+        gallery.fill(text, {"b": ""})
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_exercises_tell_difficulty_and_minutes_and_have_two_hints(path: Path):
+    for cell in read(path)["cells"]:
+        titles = re.findall(r"^#+ Exercise \d.*$", cell["source"], re.M)
+        assert len(EXERCISE.findall(cell["source"])) == len(titles), titles
+        if titles:
+            assert cell["source"].count("<details><summary>Hint") == 2, titles
