@@ -43,6 +43,7 @@ for _error in _thread_errors:
     _traceback.print_exception(_error.exc_type, _error.exc_value, _error.exc_traceback)
 _sys.stderr.flush()
 _time.sleep(0.1)
+print("CPU seconds:", _time.process_time())
 """
 
 
@@ -89,6 +90,31 @@ def execute(notebook: NotebookNode, folder: Path, seconds: float = SECONDS) -> l
     finally:
         client.set_widgets_metadata()  # nbclient does so only at the end of a clean run.
     return stopped + faults(notebook)
+
+
+def cpu_seconds(notebook: NotebookNode) -> float:
+    """Processor time that an executed notebook took, which does not depend on what else runs."""
+    last = "".join(output.get("text", "") for output in notebook.cells[-1].outputs)
+    return float(last.rpartition("CPU seconds:")[2])
+
+
+def silent_pictures(notebook: NotebookNode) -> list[str]:
+    """Pictures in the outputs and widgets of an executed notebook that have no alternative text."""
+    found = []
+    for data in _displayed(notebook):
+        found += [kind for kind in data if kind.startswith("image/")]
+        tags = re.findall(r"<img [^>]*>", "".join(data.get("text/html", "")))
+        found += [tag[:80] for tag in tags if not re.search(r'\balt="[^"]', tag)]
+    return found
+
+
+def _displayed(notebook: NotebookNode) -> Iterator[dict[str, Any]]:
+    for cell in notebook.cells:
+        yield from (output.get("data", {}) for output in cell.get("outputs", []))
+    for kind in notebook.metadata.get("widgets", {}).values():
+        for model in kind["state"].values():
+            if model.get("model_name") == "HTMLModel":
+                yield {"text/html": model["state"].get("value", "")}
 
 
 def faults(notebook: NotebookNode) -> list[str]:

@@ -12,7 +12,16 @@ import pytest
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_notebook
 
-from tests.notebooks import NOTEBOOKS, ROOT, execute, faults, read
+from labkit.course import graded, is_solution, student
+from tests.notebooks import (
+    NOTEBOOKS,
+    ROOT,
+    cpu_seconds,
+    execute,
+    faults,
+    read,
+    silent_pictures,
+)
 
 every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
@@ -156,12 +165,69 @@ def test_every_exercise_has_a_solution_in_a_tagged_cell(path: Path):
     assert not waiting, f"no cell tagged solution for {waiting}"
 
 
+@every_notebook
+def test_objectives_are_verbs(path: Path):
+    """Each objective completes "you can" with an emphasised verb."""
+    first = read(path).cells[0].source
+    (listed,) = re.findall(r"\*\*Objectives\.\*\*.*?\n((?:[-* ] .*\n)+)", first)
+    objectives = re.split(r"^- ", listed, flags=re.M)[1:]
+    assert 2 <= len(objectives) <= 6
+    for objective in objectives:
+        assert re.match(r"\*[a-z]+\*", objective), objective
+
+
+@every_notebook
+def test_ends_with_what_the_papers_say_and_references(path: Path):
+    titles = [title.lower() for _, title in headings(read(path))]
+    if path.stem != "06_playground":
+        assert re.match(r"what the papers? say?", titles[-2]) and titles[-1] == "references"
+
+
+# --- As handed out: the cells of exercises alone, because the rest is what the lesson runs -------
+
+
+@every_notebook
+def test_in_the_student_s_copy_exercises_wait_and_nothing_else_needs_them(path: Path):
+    lesson = read(path)
+    names = {n for c in lesson.cells if is_solution(c) for n in re.findall(r"^def (\w+)", c.source)}
+    for cell in student(lesson)["cells"]:
+        if cell["cell_type"] != "code":
+            continue
+        if "labkit.checks" in cell["source"]:
+            body, call = cell["source"].rstrip().rsplit("\n", 1)
+            space: dict[str, object] = {}
+            exec(body, space)
+            assert eval(call, space).state == "not written yet"
+        else:
+            used = set(re.findall(r"\w+(?=\()", cell["source"]))
+            assert not used & names or re.search(r"^def ", cell["source"], re.M), cell["source"]
+
+
+@every_notebook
+def test_in_the_graded_copy_nothing_but_not_implemented_is_raised(path: Path):
+    space: dict[str, object] = {}
+    for cell in graded(read(path))["cells"]:
+        mark = cell["metadata"].get("nbgrader")
+        if mark and mark["solution"]:
+            stub = re.sub(r"### BEGIN.*?### END SOLUTION", "pass", cell["source"], flags=re.S)
+            exec(stub, space)
+        elif mark:
+            with pytest.raises(NotImplementedError, match="not written yet"):
+                exec(cell["source"], space)
+
+
 # --- As run ---------------------------------------------------------------------------------
 
 
 @every_notebook
 def test_runs_from_top_to_bottom(path: Path):
-    assert execute(read(path), folder=ROOT / "notebooks") == []
+    notebook = read(path)
+    assert execute(notebook, folder=ROOT / "notebooks") == []
+    assert silent_pictures(notebook) == []
+    told = re.search(r"quick run\D*(\d+)", notebook.cells[1].source)  # after the tester's own cell
+    assert told, "the first cell should tell the minutes of a quick run"
+    minutes = cpu_seconds(notebook) / 60
+    assert minutes < 2 * int(told[1]) + 0.5, f"{minutes:.1f} minutes of one core"
 
 
 # --- The tester, tested ---------------------------------------------------------------------
@@ -232,6 +298,13 @@ def test_an_endless_notebook_is_stopped(run: Run):
 def test_a_lost_kernel_is_a_fault(run: Run):
     (fault,) = run("import os; os._exit(1)")
     assert fault == "the kernel died, at cell 'import os; os._exit(1)'"
+
+
+def test_a_picture_without_words_is_found():
+    shown = new_code_cell()
+    image = nbformat.v4.new_output("display_data", {"text/html": '<img src="a"><img alt="b">'})
+    shown.outputs = [image, nbformat.v4.new_output("display_data", {"image/png": "AA=="})]
+    assert silent_pictures(new_notebook(cells=[shown])) == ['<img src="a">', "image/png"]
 
 
 def test_an_error_saved_in_the_state_of_a_widget_is_a_fault():
