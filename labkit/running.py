@@ -94,7 +94,7 @@ def missing(experiment: Experiment | Sequence[Experiment], store: Store) -> list
     trials: dict[str, Trial] = {}
     for trial in all_trials(experiment):
         # Of experiments that share it, one with an analysis, for which its weights are kept.
-        if trial.key not in trials or trial.experiment.instability.copies:
+        if trial.key not in trials or trial.analysed:
             trials[trial.key] = trial
     needed: set[str] = set()
     todo: list[Trial] = []

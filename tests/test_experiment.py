@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 
 from labkit import TREATMENTS, Experiment, Pruning, Recipe, Task, Treatment
-from labkit.experiment import REWIND, Trial
+from labkit.connectivity import Instability
+from labkit.experiment import REWIND, Trial, all_trials
 
 REINITIALISE = TREATMENTS["reinitialise"]
 SAME = ("reinitialise", "scratch-e")  # two papers' names of one thing
@@ -33,6 +34,14 @@ BAD = [
     (Pruning, "rate", "0.2", r"\(0, 1\)"),
     (Pruning, "conv_rate", -0.1, r"\[0, 1\) or None"),
     (Pruning, "output_rate", 1.0, r"\[0, 1\) or None"),
+    (Pruning, "layer_rates", (0.5, 1.0), r"\[0, 1\)"),
+    (Pruning, "layer_rates", 0.5, "list or a tuple"),
+    (Recipe, "slimming", -1e-4, "at least 0"),
+    (Instability, "copies", 1, "0 or from 2 to 20"),
+    (Instability, "copies", 21, "from 0 to 20"),
+    (Instability, "alphas", 2, "from 3 to 1000"),
+    (Instability, "statistics", "mean", "re-estimated, interpolated"),
+    (Instability, "train_examples", 1, "from 2"),
     (Task, "network", "lenet-0", "lenet-300-100"),
     (Task, "network", "resnet-9", "resnet-8/14/20/56"),
     (Task, "examples", 0, "from 1 or None"),
@@ -57,6 +66,7 @@ BAD = [
     (Experiment, "treatments", (3,), "rewind, fine-tune"),
     (Experiment, "task", "mnist", "must be a Task"),
     (Experiment, "pruning", 0.2, "must be a Pruning"),
+    (Experiment, "instability", 3, "must be a Instability"),
     (Task, "recipe", "adam", "must be a Recipe"),
 ]
 
@@ -74,8 +84,8 @@ def test_an_unknown_data_set_is_an_error_that_lists_the_known():
         Task(dataset="imagenet")
 
 
-@pytest.mark.parametrize("field", ["mask", "weights", "schedule"])
-def test_a_treatment_has_three_choices_each_from_a_list(field: str):
+@pytest.mark.parametrize("field", ["mask", "weights", "schedule", "budget"])
+def test_a_treatment_has_four_choices_each_from_a_list(field: str):
     with pytest.raises(ValueError, match=rf"treatment\.{field} must be one of .*, not 'none'"):
         Treatment("mine", **{field: "none"})
 
@@ -96,6 +106,90 @@ def test_global_scope_has_no_rates_per_layer(field: str):
     with pytest.raises(ValueError, match=rf"pruning\.{field} must be None.*not 0\.1"):
         Pruning(scope="global", **{field: 0.1})
     assert Pruning(scope="global", output_rate=0).output_rate == 0
+
+
+STRUCTURED = Pruning("structured")
+VGG = Task(network="vgg-small")
+SLIM = Task(network="vgg-small", recipe=Recipe(slimming=1e-4))
+COMBINATIONS = [  # what is made; words of the error: the field, what is allowed, what was given
+    (lambda: Pruning("structured", "obd"), "pruning.criterion", "magnitude, gamma, random", "obd"),
+    (lambda: Pruning(criterion="gamma"), "pruning.criterion", "magnitude, obd, random", "gamma"),
+    (lambda: Pruning("structured", conv_rate=0.1), "pruning.conv_rate", "None", "0.1"),
+    (lambda: Pruning("structured", output_rate=0.1), "pruning.output_rate", "None", "0.1"),
+    (lambda: Pruning(layer_rates=(0.1,)), "pruning.layer_rates", "()", "0.1"),
+    (
+        lambda: Pruning("structured", scope="global", layer_rates=(0.1,)),
+        *("pruning.layer_rates", "()", "0.1"),
+    ),
+    (
+        lambda: Treatment("mine", schedule="rewound", budget="quarter"),
+        *("treatment.schedule", "last", "rewound"),
+    ),
+    (
+        lambda: Treatment("mine", schedule="last", budget="flops"),
+        *("treatment.schedule", "restarted", "last"),
+    ),
+    (
+        lambda: Experiment(Task(recipe=Recipe(slimming=1e-4))),
+        *("task.recipe.slimming", "0", "0.0001 for lenet-300-100"),
+    ),
+    (
+        lambda: Experiment(Task(network="conv-2"), Pruning("structured", "gamma")),
+        *("pruning.criterion", "batch normalisation", "conv-2"),
+    ),
+    (
+        lambda: Experiment(VGG, Pruning("structured", "gamma")),
+        *("task.recipe.slimming", "above 0", "not 0"),
+    ),
+    (
+        lambda: Experiment(pruning=STRUCTURED, treatments=("random-mask",)),
+        *("treatments", "must not", "random-mask"),
+    ),
+    (
+        lambda: Experiment(pruning=STRUCTURED, treatments=("scratch-rescaled",)),
+        *("treatments", "must not", "scratch-rescaled"),
+    ),
+    (
+        lambda: Experiment(VGG, Pruning("structured", layer_rates=(0.5, 0.5))),
+        *("pruning.layer_rates", "must have 5", "not 2"),
+    ),
+    (
+        lambda: Experiment(Task(network="lenet-4-9"), Pruning("structured", rate=0.9), rounds=1),
+        *("pruning.rate", "every layer a unit", "0.9: of 4 units in layers.0 it leaves 0"),
+    ),
+    (
+        lambda: Experiment(
+            Task(network="lenet-9-4"), Pruning("structured", layer_rates=(0.1, 0.9)), rounds=1
+        ),
+        *("pruning.layer_rates", "every layer a unit", "0.9: of 4 units in layers.2 it leaves 0"),
+    ),
+    (
+        lambda: Experiment(
+            Task(network="lenet-4-9"), Pruning("structured", scope="global", rate=0.9), rounds=1
+        ),
+        *("pruning.rate", "every layer a unit", "0.9: of 13 units in all layers it leaves 1"),
+    ),
+    (
+        lambda: Experiment(Task(network="lenet-4-9"), Pruning("structured", rate=0.6), rounds=20),
+        *("pruning.rate", "every layer a unit", "of 4 units in layers.0 it leaves 0 after round 3"),
+    ),
+]
+
+
+@pytest.mark.parametrize(("make", "field", "allowed", "given"), COMBINATIONS)
+def test_what_does_not_go_together_is_an_error_at_construction(make, field, allowed, given):
+    with pytest.raises(ValueError) as caught:
+        make()
+    for words in (field, allowed, given):
+        assert words in str(caught.value)
+
+
+def test_what_does_go_together_is_none():
+    Experiment(SLIM, Pruning("structured", "gamma", "global", 0.6), rounds=1)
+    Experiment(SLIM, STRUCTURED, treatments=("scratch-e", "scratch-b", "shuffled-mask"))
+    Experiment(VGG, Pruning("structured", layer_rates=(0, 0.5, 0.5, 0.5, 0.5)), rounds=1)
+    Experiment(Task(network="lenet-4-9"), Pruning("structured", rate=0.4), rounds=20)
+    Experiment(Task(network="resnet-8"), Pruning(criterion="obd", scope="global"))
 
 
 def test_treatments_are_known_by_name_and_the_chain_is_always_run():
@@ -153,7 +247,7 @@ def test_a_key_changes_with_everything_that_changes_the_result():
         replace(base, pruning=Pruning(**{field: value}))
         for field, value in {
             **{"criterion": "random", "scope": "global", "rate": 0.3},
-            **{"conv_rate": 0.1, "output_rate": 0.1},
+            **{"conv_rate": 0.1, "output_rate": 0.1, "kind": "structured"},
         }.items()
     ]
     changed += [
@@ -183,3 +277,43 @@ def test_training_starts_where_the_schedule_says():
     restarted = {"reinitialise", "scratch-e", "scratch-b", "scratch-rescaled", "fine-tune-quarter"}
     assert starts == {name: 0 if name in restarted else 100 for name in TREATMENTS}
     assert Trial(experiment, 0, 0, REWIND).start == 0
+
+
+def test_an_analysis_has_a_result_of_its_own_and_changes_no_other():
+    plain, analysed = Experiment(rewind=5), Experiment(rewind=5, instability=Instability(copies=3))
+    treated = replace(analysed, seeds=(0,), rounds=1, draws=3)
+    treated = replace(treated, treatments=("reinitialise", "shuffled-mask"))
+    assert [t.key for t in plain.trials(1)] == [t.key for t in analysed.trials(1)[:3]]
+    trials = all_trials(treated)
+    assert len({t.key for t in trials}) == len(trials) == 1 + 1 + (1 + 3 + 3) + 2
+    for trial in trials:
+        own = {other.key for other in trial.needs}
+        before = trials[: trials.index(trial)]
+        assert own <= {other.key for other in before}, "each comes after those that it needs"
+        if trial.analysis:
+            assert replace(trial, analysis=False).key in own and trial.draw == 0
+            assert trial.treatment.weights == "rewound", "only what starts from the state at k"
+
+
+def test_the_key_of_an_analysis_changes_with_its_settings():
+    base = Experiment(rewind=5, instability=Instability(copies=2))
+    keys = set()
+    for number in (0, 1):
+        for change in (
+            {},
+            {"rewind": 6},
+            {"rewind": 0},
+            {"instability": Instability(copies=3)},
+            {"instability": Instability(copies=2, alphas=5)},
+            {"instability": Instability(copies=2, statistics="interpolated")},
+            {"instability": Instability(copies=2, train_examples=7)},
+        ):
+            keys.add(Trial(replace(base, **change), 0, number, REWIND, analysis=True).key)
+    assert len(keys) == 14
+
+
+def test_the_penalty_of_slimming_applies_to_the_chain_only():
+    experiment = Experiment(SLIM, STRUCTURED, treatments=("fine-tune", "scratch-e"), rounds=2)
+    for trial in all_trials(experiment):
+        assert trial.slims == (trial.label in ("dense", "rewind"))
+        assert trial.narrow == (trial.round > 0)

@@ -1,9 +1,11 @@
 """Masks only shrink, by exact counts, lowest scores first, and chance is a generator's alone."""
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.func import functional_call, jacrev
 
 from labkit import (
     Pruning,
@@ -18,6 +20,9 @@ from labkit import (
     remove_lowest,
     shuffle_layers,
 )
+from labkit.narrowing import surviving_units
+from labkit.pruning import curvature
+from tests.synthetic import SHAPES, random_data
 
 LADDER = (  # Frankle & Carbin 2019: density of LeNet-300-100 by round
     *(0.8004, 0.6406, 0.5128, 0.4105, 0.3287, 0.2632, 0.2107, 0.1688, 0.1352, 0.1083),
@@ -166,4 +171,165 @@ def test_counting_leaves_the_network_as_it_was():
     before = network.state()
     flops(network, (3, 16, 16), full_masks(network))
     assert network.training
+    assert all(torch.equal(tensor, before[name]) for name, tensor in network.state().items())
+
+
+# ------------------------------------------------------------------------- criteria of units
+
+
+def uneven(name: str, replicas: int = 1):
+    """Networks whose biases and gammas are all different numbers."""
+    network = build(name, SHAPES[name], 3, replicas).initialise(draws(replicas))
+    for parameter in network.parameters():
+        if parameter.ndim == 2:
+            parameter.data += torch.randn(parameter.shape, generator=generator(3, "uneven"))
+    return network
+
+
+def unit_scores(network, criterion: str, mean: bool) -> list[np.ndarray]:
+    """The scores of replica 0, layer by layer, by loops over its units."""
+    state = {name: tensor[0].numpy() for name, tensor in network.state().items()}
+    scores = []
+    for unit in network.units():
+        if criterion == "gamma":
+            scores.append(np.abs(state[f"{unit.norm}.weight"]))
+            continue
+        own = []
+        for incoming in state[f"{unit.layer}.weight"]:
+            total = sum(abs(float(w)) for w in incoming.ravel())
+            own.append(total / incoming.size if mean else total)
+        scores.append(np.array(own))
+    return scores
+
+
+def kept_units(network, pruning: Pruning) -> list[list[int]]:
+    units = network.units()
+    masks = prune(pruning, network.state(), full_masks(network), draws(1), units=units)
+    found = surviving_units(masks, units)
+    return [alive[0].nonzero().flatten().tolist() for alive in found.values()]
+
+
+WITH_CRITERIA = [
+    *(("lenet-8-6", "magnitude"), ("conv-2", "magnitude"), ("resnet-8-w2", "magnitude")),
+    *(("vgg-small", "gamma"), ("resnet-8-w2", "gamma")),
+]
+
+
+@pytest.mark.parametrize(("name", "criterion"), WITH_CRITERIA)
+def test_of_each_layer_the_units_with_the_largest_norm_or_gamma_stay(name: str, criterion: str):
+    network = uneven(name)
+    kept = kept_units(network, Pruning("structured", criterion, rate=0.3))
+    for scores, own in zip(unit_scores(network, criterion, mean=False), kept, strict=True):
+        best = np.argsort(scores)[round(0.3 * len(scores)) :]
+        assert own == sorted(best.tolist())
+
+
+@pytest.mark.parametrize(("name", "criterion"), WITH_CRITERIA)
+def test_over_all_layers_units_compare_by_their_mean_weight_or_gamma(name: str, criterion: str):
+    network = uneven(name)
+    scores = unit_scores(network, criterion, mean=True)
+    ranking = sorted((s, layer, i) for layer, own in enumerate(scores) for i, s in enumerate(own))
+    spared = {(layer, int(own.argmax())) for layer, own in enumerate(scores)}
+    ranking = [unit for unit in ranking if unit[1:] not in spared]
+    gone = {unit[1:] for unit in ranking[: round(0.6 * sum(map(len, scores)))]}
+    kept = kept_units(network, Pruning("structured", criterion, "global", 0.6))
+    for layer, own in enumerate(kept):
+        assert own == [i for i in range(len(scores[layer])) if (layer, i) not in gone]
+
+
+def test_pruned_incoming_weights_do_not_count_for_a_unit():
+    network = uneven("lenet-8-6")
+    pruning, units = Pruning("structured", "magnitude", "global", 0.3), network.units()
+    once = prune(pruning, network.state(), full_masks(network), [], units=units)
+    state = network.state()
+    junk = {n: torch.where(once[n], t, 1e3) if n in once else t for n, t in state.items()}
+    twice = [prune(pruning, weights, once, [], units=units) for weights in (state, junk)]
+    assert all(torch.equal(twice[0][name], twice[1][name]) for name in once)
+    assert density(twice[0]).item() < density(once).item()
+
+
+def test_every_layer_may_have_a_rate_of_its_own():
+    network = uneven("vgg-small")
+    rates = (0.0, 0.5, 0.25, 0.1, 0.9)
+    kept = kept_units(network, Pruning("structured", layer_rates=rates))
+    widths = (32, 64, 128, 128, 128)
+    assert [len(k) for k in kept] == [w - round(r * w) for w, r in zip(widths, rates, strict=True)]
+
+
+def test_random_units_depend_on_the_generator_of_the_replica_alone():
+    network, pruning = uneven("conv-2", 3), Pruning("structured", "random", rate=0.5)
+    units = network.units()
+    crowd = prune(pruning, network.state(), full_masks(network), draws(3), units=units)
+    one = network[1]
+    alone = prune(pruning, one.state(), full_masks(one), [draws(3)[1]], units=units)
+    assert all(torch.equal(crowd[name][1:2], alone[name]) for name in crowd)
+    assert not torch.equal(crowd["layers.2.weight"][0], crowd["layers.2.weight"][1])
+
+
+def test_what_a_criterion_needs_is_asked_for():
+    network = uneven("lenet-8-6")
+    state, masks = network.state(), full_masks(network)
+    with pytest.raises(ValueError, match=r"units must be those of a network .*, not none"):
+        prune(Pruning("structured"), state, masks, [])
+    with pytest.raises(ValueError, match=r"gamma needs batch normalisation after layers"):
+        prune(Pruning("structured", "gamma"), state, masks, [], units=network.units())
+    with pytest.raises(ValueError, match="curvature must be given for the criterion obd, not None"):
+        prune(Pruning(criterion="obd"), state, masks, [])
+
+
+# ------------------------------------------------------------------------ optimal brain damage
+
+
+def test_the_saliency_of_optimal_brain_damage_is_half_the_curvature_times_the_square():
+    network = lenet()
+    state, masks = network.state(), full_masks(network)
+    curved = {n: torch.rand(m.shape, generator=generator(2, n)) for n, m in masks.items()}
+    found = prune(Pruning(criterion="obd", rate=0.4), state, masks, [], curvature=curved)
+    for name, mask in masks.items():
+        saliency = curved[name].double() * state[name].double().square() / 2
+        assert torch.equal(found[name], remove_lowest(saliency, mask, 0.4))
+        by_magnitude = remove_lowest(state[name].abs(), mask, 0.4)
+        assert not torch.equal(found[name], by_magnitude)
+
+
+def exact_curvature(network, data) -> dict[str, torch.Tensor]:
+    """The diagonal of the Gauss-Newton matrix of a single network's mean loss, from the Jacobian of
+    its logits: the sum over classes a, b of J_a (p_a [a = b] - p_a p_b) J_b, in the mean.
+    """
+    state = network.state()
+    names = list(network.prunable())
+    total = {name: torch.zeros_like(state[name]) for name in names}
+    for image in data.normalise(data.train.images):
+
+        def logits(weights, image=image):
+            return functional_call(network, {**state, **weights}, (image[None, None],))[0, 0]
+
+        chances = logits({}).softmax(0)
+        hessian = chances.diag() - torch.outer(chances, chances)
+        for name, j in jacrev(logits)({name: state[name] for name in names}).items():
+            total[name] += torch.einsum("a...,ab,b...->...", j, hessian, j) / len(data.train)
+    return total
+
+
+def test_the_curvature_is_the_diagonal_of_the_gauss_newton_matrix():
+    data = random_data((1, 2, 2), sizes=(7, 5, 5))
+    network = build("lenet-3", (1, 2, 2), 3, 2).initialise(draws(2))
+    found = curvature(network, data, draws(2, "curvature"), batches=1_000)
+    for replica in range(2):
+        for name, expected in exact_curvature(network[replica], data).items():
+            own = found[name][replica]
+            assert (own >= 0).all()
+            # A chi-square with one degree of freedom per batch: within five standard errors.
+            torch.testing.assert_close(own, expected[0], rtol=5 * (2 / 1_000) ** 0.5, atol=1e-7)
+
+
+def test_the_curvature_of_a_replica_depends_on_its_own_weights_and_generator_alone():
+    data = random_data(SHAPES["resnet-8-w2"])
+    network = uneven("resnet-8-w2", 2)
+    before = network.state()
+    crowd = curvature(network, data, draws(2), batches=3)
+    alone = curvature(network[1], data, [draws(2)[1]], batches=3)
+    for name, own in crowd.items():
+        assert own.shape == before[name].shape and (own >= 0).all() and own.any()
+        torch.testing.assert_close(own[1:], alone[name], rtol=1e-3, atol=1e-6)
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.state().items())

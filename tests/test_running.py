@@ -6,22 +6,28 @@ import os
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import pandas as pd
 import pytest
 import torch
-from torch import Tensor
 
 from labkit import running
-from labkit.data import Data, Split
 from labkit.experiment import REWIND, TREATMENTS, Experiment, Task, Treatment, Trial
-from labkit.networks import State, build
-from labkit.pruning import Masks, Pruning, apply_masks, prune
-from labkit.results import Tables, tables
-from labkit.running import Evaluated, Finished, Progress, missing, run, work
+from labkit.pruning import Pruning, apply_masks, prune
+from labkit.results import tables
+from labkit.running import Finished, Progress, missing, run, work
 from labkit.store import Store, StoreError, ship
-from labkit.training import Recipe, generator, train
+from labkit.training import Recipe
+from tests.synthetic import (
+    DATA,
+    Start,
+    assert_equal,
+    assert_same,
+    dense_at,
+    finish,
+    follower,
+    initial,
+)
 
 ADAM = Recipe(learning_rate=0.02, batch_size=8, iterations=10)
 SGD = Recipe(
@@ -48,21 +54,6 @@ RESNET = Experiment(
 )
 
 
-def random_data(shape: tuple[int, int, int]) -> Data:
-    g = torch.Generator().manual_seed(5)
-
-    def split(size: int) -> Split:
-        labels = torch.randint(0, 3, (size,), generator=g)
-        noise = torch.randint(0, 100, (size, *shape), generator=g)
-        return Split((noise + 50 * labels[:, None, None, None]).to(torch.uint8), labels)
-
-    mean, deviation = torch.full((shape[0], 1, 1), 0.4), torch.full((shape[0], 1, 1), 0.25)
-    return Data("random", split(60), split(20), split(20), ("a", "b", "c"), mean, deviation)
-
-
-DATA = {"lenet-8-6": random_data((1, 8, 8)), "resnet-8-w2": random_data((3, 16, 16))}
-
-
 @pytest.fixture(autouse=True)
 def synthetic_data(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Task, "data", lambda task: DATA[task.network])
@@ -82,92 +73,10 @@ def store(tmp_path: Path) -> Store:
     return Store(tmp_path / "store", shipped=False)
 
 
-class Start(NamedTuple):
-    """What a trial's training was called with."""
-
-    state: State  # of one network, no replica axis
-    masks: Masks
-    recipe: Recipe
-    seed: int
-    iteration: int
-    moments: list[dict[str, Tensor]]
-
-
 @pytest.fixture
 def follow(monkeypatch: pytest.MonkeyPatch):
     """A function that runs an experiment and gives the start of every trial."""
-    calls: list[tuple[State, Recipe, Any, dict[str, Any]]] = []
-
-    def spy(network, recipe, data, seeds, **options):
-        calls.append((network.state(), recipe, seeds, options))
-        yield from train(network, recipe, data, seeds, **options)
-
-    monkeypatch.setattr(running, "train", spy)
-
-    def followed(experiment: Experiment, store: Store) -> dict[Trial, Start]:
-        calls.clear()
-        chunks: list[list[Trial]] = []
-        for event in run(experiment, store):
-            if isinstance(event, Evaluated) and (not chunks or event.trials is not chunks[-1]):
-                chunks.append(event.trials)
-        starts = {}
-        for trials, (state, recipe, seeds, options) in zip(chunks, calls, strict=True):
-            for i, trial in enumerate(trials):
-                masks = options["masks"] or {}
-                starts[trial] = Start(
-                    {name: tensor[i] for name, tensor in state.items()},
-                    {name: mask[i] for name, mask in masks.items()},
-                    recipe,
-                    seeds[i],
-                    options["start"],
-                    [
-                        {n: t[i] if t.ndim else t for n, t in part.items()}
-                        for part in options["moments"]
-                    ],
-                )
-        return starts
-
-    return followed
-
-
-def finish(experiment: Experiment, store: Store) -> Tables:
-    for _ in run(experiment, store):
-        pass
-    return tables(experiment, store)
-
-
-def assert_same(one: Tables, other: Tables) -> None:
-    pd.testing.assert_frame_equal(one.tickets, other.tickets, check_exact=True)
-    pd.testing.assert_frame_equal(one.curves, other.curves, check_exact=True)
-
-
-def initial(experiment: Experiment, seed: int, *purpose: str | int) -> State:
-    network = build(experiment.task.network, experiment.task.data().image_shape, 3)
-    network.initialise([generator(seed, *(purpose or ("initialisation",)))])
-    return {name: tensor[0] for name, tensor in network.state().items()}
-
-
-def dense_at(experiment: Experiment, at: int) -> dict[int, tuple[State, list[State]]]:
-    """Weights and moments of every seed's dense network after `at` iterations."""
-    data, seeds = experiment.task.data(), experiment.seeds
-    network = build(experiment.task.network, data.image_shape, 3, len(seeds))
-    network.initialise(generator(seed, "initialisation") for seed in seeds)
-    for step in train(network, experiment.task.recipe, data, seeds, snapshots=[at]):
-        if step.snapshot is not None:
-            saved = step.snapshot
-    return {
-        seed: (
-            {name: tensor[i] for name, tensor in saved.network.items()},
-            [{n: t[i] if t.ndim else t for n, t in part.items()} for part in saved.moments],
-        )
-        for i, seed in enumerate(seeds)
-    }
-
-
-def assert_equal(one: State, other: State) -> None:
-    assert one.keys() == other.keys()
-    for name, tensor in one.items():
-        assert torch.equal(tensor, other[name]), name
+    return follower(monkeypatch)
 
 
 # --------------------------------------------------------------------------- where tickets start
@@ -471,7 +380,7 @@ def test_progress_counts_every_iteration_of_every_network(store: Store) -> None:
 def test_a_population_has_one_schedule_and_a_limited_size(monkeypatch) -> None:
     monkeypatch.setattr(running, "population_limit", lambda *_: 3)
     trials = replace(FULL, treatments=tuple(TREATMENTS), draws=3).trials(1)
-    chunks = list(running.chunks(trials, "cpu"))
+    chunks = list(running.side_by_side(trials, "cpu"))
     assert sorted(t.key for chunk in chunks for t in chunk) == sorted(t.key for t in trials)
     for chunk in chunks:
         assert len(chunk) <= 3

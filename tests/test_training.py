@@ -2,6 +2,7 @@
 
 import math
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from labkit.data import Data, Split
-from labkit.networks import Population, build
+from labkit.networks import BatchNorm, Population, build
 from labkit.pruning import Masks, Pruning, full_masks, prune
 from labkit.training import (
     Recipe,
@@ -23,6 +24,7 @@ from labkit.training import (
     generator,
     train,
 )
+from tests.synthetic import DATA, SHAPES, random_data
 
 ADAM = Recipe(optimizer="adam", learning_rate=0.01, batch_size=16, iterations=24)
 SGD = Recipe(
@@ -55,35 +57,20 @@ def one_thread():
     torch.set_num_threads(threads)
 
 
-NETWORKS = {"lenet-8-6": (1, 8, 8), "resnet-8-w2": (3, 16, 16)}
-
-
-def random_data(shape: tuple[int, int, int], sizes=(60, 20, 20), classes: int = 3) -> Data:
-    """Images of noise, a class a little brighter than the one before."""
-    g = torch.Generator().manual_seed(5)
-
-    def split(size: int) -> Split:
-        labels = torch.randint(0, classes, (size,), generator=g)
-        noise = torch.randint(0, 100, (size, *shape), generator=g)
-        return Split((noise + 50 * labels[:, None, None, None]).to(torch.uint8), labels)
-
-    names = tuple(f"class {i}" for i in range(classes))
-    mean, deviation = torch.full((shape[0], 1, 1), 0.4), torch.full((shape[0], 1, 1), 0.25)
-    return Data("random", *(split(size) for size in sizes), names, mean, deviation)
-
-
-DATA = {name: random_data(shape) for name, shape in NETWORKS.items()}
+NETWORKS = ("lenet-8-6", "resnet-8-w2")
 
 
 def fresh(name: str, seeds: list[int]) -> Population:
-    network = build(name, NETWORKS[name], 3, len(seeds))
+    network = build(name, SHAPES[name], 3, len(seeds))
     return network.initialise(generator(seed, "initialisation") for seed in seeds)
 
 
 def half(network: Population) -> Masks:
     """Masks that keep half of the weights, other ones in each replica."""
     chosen = [generator(replica, "half") for replica in range(network.replicas)]
-    return prune(Pruning(criterion="random", rate=0.5), network.state(), full_masks(network), chosen)
+    return prune(
+        Pruning(criterion="random", rate=0.5), network.state(), full_masks(network), chosen
+    )
 
 
 def finish(network: Population, *arguments, **options) -> Population:
@@ -253,6 +240,27 @@ def test_biases_and_batch_norm_are_never_masked() -> None:
     assert (state["layers.1.variance"] != 1).all(), "statistics follow the data"
 
 
+# ------------------------------------------------------------------------------------- slimming
+
+
+def test_slimming_adds_its_strength_times_the_sign_of_every_gamma_to_the_gradient() -> None:
+    recipe = Recipe("sgd", 0.1, batch_size=8, iterations=1)
+    network = fresh("resnet-8-w2", [0, 1])
+    gammas = {f"{n}.weight" for n, m in network.named_modules() if isinstance(m, BatchNorm)}
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            if name in gammas:
+                parameter[:, ::2] *= -0.5
+    before, data = network.state(), DATA["resnet-8-w2"]
+    plain = finish(network[[0, 1]], recipe, data, [0, 1]).state()
+    slimmed = finish(network[[0, 1]], replace(recipe, slimming=0.03), data, [0, 1]).state()
+    for name, tensor in slimmed.items():
+        expected = plain[name]
+        if name in gammas:
+            expected = expected - 0.1 * 0.03 * before[name].sign()
+        torch.testing.assert_close(tensor, expected)
+
+
 # ------------------------------------------------------------------------------------- resuming
 
 
@@ -282,7 +290,7 @@ def test_resumed_at_k_with_its_moments_it_is_the_same_training(
     saved = snapshot(fresh(name, seeds), recipe, name, seeds, at)
     assert saved.iteration == at
     for _ in range(2):  # twice: to resume leaves the snapshot as it is
-        resumed = build(name, NETWORKS[name], 3, 2)
+        resumed = build(name, SHAPES[name], 3, 2)
         resumed.load_state_dict(saved.network)
         finish(resumed, recipe, DATA[name], seeds, start=at, moments=saved.moments)
         assert_equal(resumed, whole)
