@@ -8,9 +8,11 @@ nor a line.
 """
 
 import argparse
+import ast
 import html
 import re
 from collections.abc import Sequence
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pandas as pd
@@ -144,6 +146,31 @@ def lessons_table(folder: Path) -> str:
     return "\n".join(rows)
 
 
+def modules_table(folder: Path) -> str:
+    """The modules of a package, each below those that it imports, with the first sentence of each,
+    in Markdown. Raises graphlib.CycleError where they import each other.
+    """
+    docs, above = {}, {}
+    for path in sorted([*folder.glob("[a-z]*.py"), folder / "checks" / "__init__.py"]):
+        package = path.name == "__init__.py"
+        name = path.parent.name if package else path.stem
+        text = path.read_text("utf-8")
+        docs[name] = " ".join((ast.get_docstring(ast.parse(text)) or "").split("\n\n")[0].split())
+        if package:
+            text = "\n".join(part.read_text("utf-8") for part in path.parent.glob("*.py"))
+        above[name] = set(re.findall(r"^from labkit\.(\w+)[\w.]* import", text, re.M)) - {name}
+        if "from labkit import" in text:
+            listed = re.findall(r"^from labkit import (.+)$", text, re.M)
+            above[name] |= {word for line in listed for word in line.split(", ")}
+    rows = ["| module | one idea |", "|---|---|"]
+    known = {name: above[name] & docs.keys() for name in docs}
+    for name in TopologicalSorter(known).static_order():
+        sentence = re.split(r"(?<=[.:]) ", docs[name] + " ")
+        short = len(sentence[0]) < 25 and len(sentence) > 1
+        rows.append(f"| `{name}` | {docs[name] if short else sentence[0].rstrip('.: ')} |")
+    return "\n".join(rows)
+
+
 def fill(text: str, parts: dict[str, str]) -> str:
     """The text with the parts between their markers; raises ValueError where a marker lacks."""
     for name, part in parts.items():
@@ -166,13 +193,16 @@ def parts(root: Path) -> dict[str, str]:
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Write the figures and README.md."""
+    """Write the figures, README.md, and the map in CONTRIBUTING.md."""
     parser = argparse.ArgumentParser(prog="python -m labkit.gallery", description=__doc__)
     parser.add_argument("--root", type=Path, default=course.ROOT, help="of the repository")
     root = parser.parse_args(words).root
     readme = root / "README.md"
     readme.write_text(fill(readme.read_text("utf-8"), parts(root)), encoding="utf-8")
-    print(readme)
+    page = root / "CONTRIBUTING.md"
+    modules = {"modules": modules_table(root / "labkit")}
+    page.write_text(fill(page.read_text("utf-8"), modules), encoding="utf-8")
+    print(readme, page, sep="\n")
 
 
 if __name__ == "__main__":

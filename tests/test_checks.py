@@ -223,6 +223,12 @@ def gap(ticket, dense):
     return dense.mean() - ticket.mean()
 
 
+def audit(start, trained, mask):
+    if trained[~mask].any():
+        return "revived"
+    return "frozen" if (trained[mask] == start[mask]).any() else "fine"
+
+
 CONTROLS = {"A": "dense", "B": "shuffled-mask", "C": "reinitialise", "D": "random-mask"}
 REVERSAL = {"A": "structure", "B": "learning rate", "C": "budget", "D": "fan-in"}
 COPIES = {"A": "same", "B": "same", "C": "different", "D": "different", "E": "same", "F": "same"}
@@ -259,6 +265,7 @@ REFERENCES: dict[str, Any] = {
     "resumed_rates": lambda rates, k: list(rates[k:]),
     "when_tickets_match": MATCHES,
     "symptoms": SYMPTOMS,
+    "audit": audit,
 }
 
 MUTANTS: list[tuple[str, str, Any]] = [
@@ -368,6 +375,11 @@ MUTANTS: list[tuple[str, str, Any]] = [
     ("resumed_rates", "schedule restarted", lambda rates, k: rates[: len(rates) - k]),
     ("resumed_rates", "trained too long", lambda rates, k: rates),
     ("resumed_rates", "off by one", lambda rates, k: rates[k + 1 :]),
+    ("audit", "revived weights unseen",
+     lambda s, t, m: "frozen" if (t[m] == s[m]).any() else "fine"),
+    ("audit", "frozen weights unseen", lambda s, t, m: "revived" if t[~m].any() else "fine"),
+    ("audit", "false alarm",
+     lambda s, t, m: "frozen" if (t[m] == 0).any() else audit(s, t, m)),
     ("symptoms", "A: frozen by value", SYMPTOMS | {"A": "frozen by value"}),
     ("when_tickets_match", "B: matches", MATCHES | {"B": "matches"}),
 ]  # fmt: skip

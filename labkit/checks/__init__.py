@@ -34,6 +34,7 @@ from labkit.checks._structure import (
     check_scratch_b_iterations,
 )
 from labkit.checks._tickets import (
+    check_audit,
     check_controls,
     check_early_stop,
     check_reinitialise,
@@ -45,6 +46,7 @@ __all__ = [
     "NotWritten",
     "Verdict",
     "WrongAnswer",
+    "check_audit",
     "check_controls",
     "check_copies",
     "check_early_stop",

@@ -130,7 +130,8 @@ def exercise(right: str, way: str) -> Callable[[Callable[[Any], None]], Check]:
             try:
                 examine(answer)
             except Unwritten:
-                text = f"{name} is not written yet. (If it is: does it end with `return`?)"
+                waits = "(If it is: does it end with `return`?)" if callable(answer) else "Choose!"
+                text = f"{name} is not written yet. {waits}"
                 return Verdict(name, UNWRITTEN, text)
             except Failed as failed:
                 return Verdict(name, WRONG, _tell(name, failed, hint, way), failed.fault.name)

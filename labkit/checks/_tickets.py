@@ -327,3 +327,52 @@ def check_symptoms(answers: Mapping[str, str]) -> None:
         "interpolated statistics": "That makes the middle of a line worse than its weights are.",
     }
     check_choices(answers, right, because)
+
+
+REVIVED_UNSEEN = Fault(
+    "revived weights unseen",
+    "a removed weight that is not zero was not noticed",
+    "Look at the trained weights where the mask is false.",
+)
+FROZEN_UNSEEN = Fault(
+    "frozen weights unseen",
+    "a survivor that has not moved was not noticed",
+    "Compare trained and start where the mask is true.",
+)
+FALSE_ALARM = Fault(
+    "false alarm",
+    "nothing is wrong here",
+    "A survivor may pass through zero, and a removed weight was not zero at the start.",
+)
+
+
+@exercise(
+    "every revived and every frozen weight is found, and honest training passes.",
+    "`(trained[~mask] != 0).any()` is the one half; the other compares `trained[mask]`.",
+)
+def check_audit(answer: Callable[[Tensor, Tensor, Tensor], str]) -> None:
+    """`audit(start, trained, mask)`: what is wrong with the training of a pruned layer, "revived"
+    if a removed weight is not zero after training, else "frozen" if a survivor has exactly the
+    value that it started from, else "fine".
+
+    start, trained: weights of the dense initialisation and after training, of one shape; mask:
+    bool, True where a weight survives.
+    """
+    start, mask = torch.tensor([0.5, -0.2, 0.3, -0.4]), torch.tensor([True, False, True, False])
+    layers = (
+        ("fine", [0.6, 0.0, 0.1, 0.0], mask),
+        ("revived", [0.6, 1e-9, 0.1, 0.0], mask),
+        ("revived", [0.6, -0.2, 0.1, 0.0], mask),
+        ("frozen", [0.5, 0.0, 0.1, 0.0], mask),
+        ("revived", [0.5, 0.0, 0.1, 0.7], mask),
+        ("fine", [0.0, 0.0, 0.1, 0.0], mask),
+        ("fine", [0.0, 0.0, 0.0, 0.0], ~mask & mask),
+        ("frozen", [0.6, -0.1, 0.3, 0.2], mask | ~mask),
+    )
+    missed = {"revived": REVIVED_UNSEEN, "frozen": FROZEN_UNSEEN, "fine": FALSE_ALARM}
+    for right, values, survives in layers:
+        trained = torch.tensor(values)
+        case = f"start {describe(start)}, trained {values}, mask {survives.int().tolist()}"
+        found = ask(answer, case, start, trained, survives)
+        if found != right:
+            fail(missed[right], case, right, found)
