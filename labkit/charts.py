@@ -184,7 +184,7 @@ class _Scale:
             ticks = (1, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001)
             self.ticks = [tick for tick in ticks if tick >= self.high]
         else:
-            low, high = (min(known), max(known)) if known else (0.0, 1.0)
+            low, high = (min(known), max(known)) if known else (0.0, 100.0)
             step = _nice((high - low) / 4 or 1.0)
             self.low, self.high = step * math.floor(low / step), step * math.ceil(high / step)
             if self.low == self.high:

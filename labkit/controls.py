@@ -131,8 +131,9 @@ class Controls:
         rounds = 1 if v["ratio"] == ONE_SHOT else v["rounds"]
         whole("seeds", v["seeds"], 1, 1_000)
         seeds = base.seeds if v["seeds"] == len(base.seeds) else tuple(range(v["seeds"]))
-        names = [n.removeprefix("treatment ") for n in v if n.startswith("treatment ") and v[n]]
-        own = [t for t in base.treatments if TREATMENTS.get(t.name) != t]
+        ticked = {name: t for name, t in TREATMENTS.items() if v.get(f"treatment {name}")}
+        own = [t for t in base.treatments if t.name in ticked or TREATMENTS.get(t.name) != t]
+        treatments = dict.fromkeys((*own, *ticked.values()))  # those of before in their order
         treated = {"every round": None, "the last round": (rounds,) if rounds else None}
         experiment = replace(
             base,
@@ -140,7 +141,7 @@ class Controls:
             pruning=self._pruning(v, rounds),
             rounds=rounds,
             rewind=v["rewind"],
-            treatments=(*(TREATMENTS[name] for name in names), *own),
+            treatments=tuple(treatments),
             treated_rounds=treated.get(v["treated"], base.treated_rounds),
             seeds=seeds,
             instability=replace(base.instability, copies=v["copies"]),

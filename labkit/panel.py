@@ -10,21 +10,19 @@ Where no front end listens, as on a code-hosting page, it is a picture with its 
 """
 
 import html
-from collections import Counter
 from collections.abc import Iterator
-from functools import lru_cache
 from typing import Any
 
 import ipywidgets
 
+from labkit.catalogue import PLAYGROUND, STARTS, References, home_of, members, titles
 from labkit.charts import Row, download, table
 from labkit.controls import REACHED, Controls
 from labkit.data import DataError
-from labkit.experiment import Experiment, Task, all_trials
+from labkit.experiment import Experiment
 from labkit.forecast import Forecast, Forecaster
 from labkit.machine import find_device, limit_threads
-from labkit.presets import NAMES, SIZES, preset
-from labkit.pruning import Pruning
+from labkit.presets import SIZES
 from labkit.readings import (
     Readings,
     accuracy_chart,
@@ -37,65 +35,39 @@ from labkit.running import Event, run
 from labkit.session import Session
 from labkit.sharing import as_command, as_python
 from labkit.store import Store, StoreError
-from labkit.training import Recipe
 
 INTERVAL = 50  # milliseconds between two ticks
 _SPAN = 1_000_000  # ticks of one generation: 14 hours
 _LATEST = -1
 
-# A convolutional network and a data set small enough to answer a question within a minute of one
-# processor core: smaller than any paper's.
-PLAYGROUND = Experiment(
-    task=Task(
-        dataset="mnist",
-        network="vgg-small",
-        image_size=16,
-        examples=5_000,
-        validation=1_000,
-        recipe=Recipe(
-            optimizer="sgd",
-            learning_rate=0.05,
-            momentum=0.9,
-            batch_size=32,
-            iterations=300,
-            milestones=(0.7,),
-        ),
-    ),
-    pruning=Pruning(rate=0.553),  # to 20% density in two rounds
-    rounds=2,
-    treatments=("reinitialise",),  # type: ignore[arg-type]  # names are looked up
-    treated_rounds=(2,),
-    seeds=(0,),
-    evaluate_every=100,
-)
-_PLAYGROUND_NAME = "playground"
-
 
 class Panel:
     """A panel that starts at an experiment. Show it by making it the last line of a cell.
 
-    start: an Experiment, the name of a preset, or "playground", the small experiment above.
-    size: of the preset. store: None is the user's own. device: "auto", "cpu" or "cuda".
+    start: an Experiment, the name of a preset (the first experiment of its study), or
+    "playground", a small one. size: of the preset. store: None is the user's own. device: "auto",
+    "cpu" or "cuda".
     Raises ValueError for an unknown name, size or device.
     """
 
     def __init__(
         self,
-        start: Experiment | str = _PLAYGROUND_NAME,
+        start: Experiment | str = PLAYGROUND,
         size: str = "quick",
         *,
         store: Store | None = None,
         device: str = "auto",
     ) -> None:
         limit_threads()
-        self._start = _named(start, size) if isinstance(start, str) else start
-        self._ratio = REACHED if start == _PLAYGROUND_NAME else None
+        self._start = members(start, size)[0] if isinstance(start, str) else start
+        self._ratio = REACHED if start == PLAYGROUND else None
         self.store = store or Store()
         self.device = find_device(device)
         self.session = Session()
         self._forecaster = Forecaster(self.store, self.device)
         self._references = References(self.store)
         self._forecast: Forecast | None = None
+        self._shown = False
         self._due = False  # whether a forecast is to be made at the next tick
         self.experiment: Experiment | None = None
         self.readings = Readings(self._start, self.store)
@@ -168,9 +140,9 @@ class Panel:
 
     def _make_widgets(self, name: str, size: str) -> None:
         style = {"description_width": "9.5em"}
-        own = [] if name in (*NAMES, _PLAYGROUND_NAME) else [("of this page", "")]
+        own = [] if name in STARTS else [("of this page", "")]
         self.preset = ipywidgets.Dropdown(
-            options=[*own, *((n, n) for n in (_PLAYGROUND_NAME, *NAMES))],
+            options=[*own, *((n, n) for n in STARTS)],
             value=name,
             description="Start from preset",
             style=style,
@@ -180,6 +152,11 @@ class Panel:
             options=SIZES, value=size, description="Size", style=style,
             layout=ipywidgets.Layout(width="25em"),
         )  # fmt: skip
+        self.member = ipywidgets.Dropdown(
+            options=[("the only one", 0)], description="Experiment", style=style,
+            layout=ipywidgets.Layout(width="51em", max_width="98%"),
+        )  # fmt: skip
+        self._offer_members()
         self.controls = Controls(self._start, self._show_setting)
         self.setting, self.state = ipywidgets.HTML(), ipywidgets.HTML()
         self.buttons = {
@@ -205,12 +182,13 @@ class Panel:
             min=0, max=2**50, interval=INTERVAL, layout=ipywidgets.Layout(display="none")
         )
         for choice in (self.preset, self.size):
-            choice.observe(lambda _: self._choose(), "value")
+            choice.observe(lambda _: self._offer_members(), "value")
+        self.member.observe(lambda _: self._choose(), "value")
         self.round.observe(lambda _: self._draw(), "value")
         self._clock.observe(lambda change: self._on_clock(change["new"]), "value")
         wrap = ipywidgets.Layout(flex_flow="row wrap", display="flex")
         self._parts = (
-            ipywidgets.Box([self.preset, self.size], layout=wrap),
+            ipywidgets.Box([self.preset, self.size, self.member], layout=wrap),
             self.controls.box,
             self.setting,
             ipywidgets.Box([*self.buttons.values(), self.progress], layout=wrap),
@@ -225,12 +203,24 @@ class Panel:
         )
         self.widget = ipywidgets.VBox(self._parts)
 
+    def _offer_members(self) -> None:
+        name = self.preset.value
+        names = titles(name, self.size.value) if name else ["of this page"]
+        options = [(words, number) for number, words in enumerate(names)]
+        self._choosing = True  # the new list is one choice, whatever it sets on the way
+        self.member.options = options
+        self.member.value = 0
+        self._choosing = False
+        if hasattr(self, "controls"):
+            self._choose()
+
     def _choose(self) -> None:
-        if self.preset.value:
-            start, ratio = _named(self.preset.value, self.size.value), None
-            ratio = REACHED if self.preset.value == _PLAYGROUND_NAME else None
-        else:
-            start, ratio = self._start, self._ratio
+        if self._choosing:
+            return
+        name, start, ratio = self.preset.value, self._start, self._ratio
+        if name:
+            start = members(name, self.size.value)[self.member.value]
+            ratio = REACHED if name == PLAYGROUND else None
         self.controls.show(start, ratio)
         self._show_setting()
 
@@ -275,7 +265,7 @@ class Panel:
         found, of = self.readings.results, len(self.readings.trials)
         if not found:
             return "Nothing of it is stored yet: press Run."
-        home = self._references.home(list(found))
+        home = home_of(list(found))
         source = f", part of the preset {home}" if home else ", from earlier runs"
         if self.readings.complete:
             return f"Shown below are the stored results of all {of} networks{source}."
@@ -311,7 +301,7 @@ class Panel:
 
     def _draw(self) -> None:
         own = self.readings
-        reference = self._references.behind(own)
+        name, reference = self._references.behind(own.experiment)
         number = self.round.value
         number = own.latest_round if number is None or number == _LATEST else number
         charts = [accuracy_chart(own, reference), curve_chart(own, number)]
@@ -327,9 +317,11 @@ class Panel:
             charts.append(map_[0])
             tables.append(("pixels", map_[1]))
         cells = "".join(f'<div style="flex: 1 1 22em; max-width: 30em">{c}</div>' for c in charts)
-        note = f"<p>{html.escape(self._references.in_words(own))}</p>"
+        note = "There are no reference results for this data set and network."
+        if name:
+            note = f"Drawn pale behind: the results of {name}."
         self.picture.value = (
-            f'<div style="display: flex; flex-wrap: wrap; gap: 8px">{cells}</div>{note}'
+            f'<div style="display: flex; flex-wrap: wrap; gap: 8px">{cells}</div><p>{note}</p>'
         )
         shown = [(f"{name}.csv".replace(" ", "-"), name, rows) for name, rows in tables]
         self.numbers.value = "".join(
@@ -348,7 +340,11 @@ class Panel:
         base = self.session.generation * _SPAN
         if self._clock.value // _SPAN != self.session.generation:
             self._clock.value = base
-        _set_playing(self._clock, True)
+        # A front end starts at the change, and only once it shows the clock; a page that was loaded
+        # again does not tick although the kernel's clock plays.
+        if self._shown:
+            _set_playing(self._clock, False)
+            _set_playing(self._clock, True)
 
     def _stop_clock(self) -> None:
         _set_playing(self._clock, False)
@@ -357,6 +353,7 @@ class Panel:
         return run(experiment, self.store, self.device)
 
     def _ended(self) -> None:
+        self._references.forget()
         self.controls.disable(False)
         self._show_state()
         self._words = [self._words[0], self._stored()]
@@ -367,9 +364,13 @@ class Panel:
     # Where no front end listens, and where one does.
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
-        self._show_forecast()
-        shown, self.widget = self.widget, ipywidgets.VBox(self._parts)
-        shown.close()  # a clock that is shown twice stops
+        if self._due:
+            self._show_forecast()
+        self._stop_clock()
+        if self._shown:  # a clock that is shown twice stops
+            before, self.widget = self.widget, ipywidgets.VBox(self._parts)
+            before.close()
+        self._shown = True
         return {
             "application/vnd.jupyter.widget-view+json": {
                 "version_major": 2,
@@ -379,69 +380,6 @@ class Panel:
             "text/html": self.picture.value + self.numbers.value,
             "text/plain": f"A panel for {self.experiment or self._start}",
         }
-
-
-class References:
-    """The shipped results, and which preset a result belongs to."""
-
-    def __init__(self, store: Store) -> None:
-        self.store = store
-        self._known: dict[str, Readings] = {}
-
-    def home(self, keys: list[str]) -> str:
-        """The name and size of the preset that has most of these results, or nothing."""
-        homes = _homes()
-        found = Counter(home for key in keys for home in homes.get(key, ()))
-        return found.most_common(1)[0][0] if found else ""
-
-    def behind(self, own: Readings) -> Readings | None:
-        """The shipped results of the same data set and network, of another setting."""
-        return self._behind(own)[1]
-
-    def in_words(self, own: Readings) -> str:
-        """Which results are drawn pale."""
-        name, reference = self._behind(own)
-        if reference is None:
-            return "There are no reference results for this data set and network."
-        return f"Drawn pale behind: the reference results of {name}."
-
-    def _behind(self, own: Readings) -> tuple[str, Readings | None]:
-        task = own.experiment.task
-        for name, experiment in _catalogue():
-            other = experiment.task
-            if experiment == own.experiment or "quick" in name:
-                continue
-            if (other.dataset, other.network) != (task.dataset, task.network):
-                continue
-            if name not in self._known:
-                self._known[name] = Readings(experiment, self.store)
-            if self._known[name].results:
-                return name, self._known[name]
-        return "", None
-
-
-@lru_cache(maxsize=1)
-def _catalogue() -> tuple[tuple[str, Experiment], ...]:
-    """The presets by name and size, and the playground."""
-    found = [(_PLAYGROUND_NAME, PLAYGROUND)]
-    for name in NAMES:
-        for size in SIZES:
-            found.append((f"{name} ({size})", preset(name, size)))
-    return tuple(found)
-
-
-@lru_cache(maxsize=1)
-def _homes() -> dict[str, tuple[str, ...]]:
-    """From the key of a result to the presets that have it."""
-    homes: dict[str, tuple[str, ...]] = {}
-    for name, experiment in _catalogue():
-        for trial in all_trials(experiment):
-            homes[trial.key] = (*homes.get(trial.key, ()), name)
-    return homes
-
-
-def _named(name: str, size: str) -> Experiment:
-    return PLAYGROUND if name == _PLAYGROUND_NAME else preset(name, size)
 
 
 def _alert(words: str, role: str = "alert") -> str:

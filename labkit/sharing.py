@@ -29,12 +29,12 @@ def as_command(experiment: Experiment) -> str:
     unnamed = [t.name for t in experiment.treatments if TREATMENTS.get(t.name) != t]
     if unnamed:
         raise ValueError(f"treatments must be named ones on a command line, not {unnamed}")
-    wanted = dict(_flat(experiment))
+    wanted = dict(settings_in_words(experiment))
     found = []
     for name in NAMES:
         for size in SIZES:
             try:
-                start = dict(_flat(preset(name, size)))
+                start = dict(settings_in_words(preset(name, size)))
             except ValueError:  # a study of several experiments
                 continue
             changes = [f"{path}={text}" for path, text in wanted.items() if start[path] != text]
@@ -62,12 +62,12 @@ def _source(value: Any, used: set[tuple[str, str]]) -> str:
     return repr(value)
 
 
-def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Paths of fields and their values as `labkit.settings` reads them."""
+def settings_in_words(value: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Every field of an experiment, as `labkit.settings` names it and reads its value."""
     for item in fields(value):
         own = getattr(value, item.name)
         if is_dataclass(own):
-            yield from _flat(own, f"{prefix}{item.name}.")
+            yield from settings_in_words(own, f"{prefix}{item.name}.")
         else:
             yield prefix + item.name, _text(own)
 
