@@ -16,11 +16,12 @@ from typing import Any, TypeAlias
 import labkit
 from labkit import machine
 from labkit.data import data_folder
-from labkit.presets import NAMES, preset
-from labkit.store import Store, StoreError, key_of
+from labkit.experiment import Trial, all_trials
+from labkit.presets import NAMES, study
+from labkit.store import Store, StoreError
 
 PACKAGES = ("torch", "numpy", "pandas", "matplotlib", "seaborn", "ipywidgets", "jupyterlab")
-PARTS = {"trial", "ticket", "curve", "provenance"}  # of a result
+PARTS = {"trial", "provenance"}  # of every result, beside what was measured
 
 Findings: TypeAlias = Iterator[tuple[str, str]]
 
@@ -72,27 +73,32 @@ def _data() -> Findings:
 def _shipped() -> Findings:
     folder = data_folder() / "results"
     found: set[str] = set()
+    asked = {name: _asked(name) for name in NAMES}
+    trials = {key: trial for each in asked.values() for key, trial in each.items()}
     for path in sorted(folder.glob("*.zip")):
         try:
             results = _read(path)
         except (OSError, ValueError, zipfile.BadZipFile, zlib.error) as error:
             yield "WRONG", f"shipped results: {path} is damaged ({error})"
             continue
-        wrong = sorted(key for key, result in results.items() if not _sound(key, result))
+        wrong = sorted(k for k in results if not _sound(results[k], trials.get(k)))
+        foreign = results.keys() - trials.keys()
         found |= results.keys()
         if wrong:
-            names = ", ".join(wrong[:3]) + (", ..." if len(wrong) > 3 else "")
+            some = ", ".join(wrong[:3]) + (", ..." if len(wrong) > 3 else "")
             yield (
                 "WRONG",
                 f"shipped results: {len(wrong)} of {len(results)} in {path} are incomplete or not "
-                f"those of the settings they are filed under ({names})",
+                f"those of the networks they are filed under ({some})",
             )
         else:
             yield "ok", f"shipped results: {len(results)} in {path.name} are those of their names"
-    for name in NAMES:
-        keys = _keys(name)
-        state = "ok" if keys <= found else "note"
-        yield state, f"shipped results: {len(keys & found)} of {len(keys)} of {name} (reference)"
+        if foreign:
+            yield "note", f"shipped results: no preset asks for {len(foreign)} in {path.name}"
+    for name, keys in asked.items():
+        state = "ok" if keys.keys() <= found else "note"
+        had = len(keys.keys() & found)
+        yield state, f"shipped results: {had} of {len(keys)} of {name} (reference)"
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -104,18 +110,20 @@ def _read(path: Path) -> dict[str, Any]:
         }
 
 
-def _sound(key: str, result: Any) -> bool:
-    """Whether a result has all its parts, and the settings it was made with give its key."""
+def _sound(result: Any, trial: Trial | None) -> bool:
+    """Whether a result has all its parts, and is that of the trial, if its key is a trial's."""
     if not isinstance(result, dict) or not result.keys() >= PARTS:
         return False
-    lineage = {name: value for name, value in result["trial"].items() if name != "treatment"}
-    return key_of(lineage) == key  # the treatment's name is for readers
+    if trial is None:
+        return True
+    told = result["trial"]
+    own = {"treatment": trial.label, "seed": trial.seed, "round": trial.round, "draw": trial.draw}
+    return all(told.get(name, value) == value for name, value in own.items())
 
 
-def _keys(name: str) -> set[str]:
-    experiment = preset(name, "reference")
-    numbers = range(experiment.rounds + 1)
-    return {trial.key for number in numbers for trial in experiment.trials(number)}
+def _asked(name: str) -> dict[str, Trial]:
+    """The trials of a preset at reference size, by their keys."""
+    return {trial.key: trial for trial in all_trials(study(name, "reference"))}
 
 
 def _store(folder: Path | str | None) -> Findings:
