@@ -25,8 +25,8 @@ Notebook = dict[str, Any]
 Cell = dict[str, Any]
 
 ROOT = Path(__file__).resolve().parent.parent
-POINTS = {"easy": 1, "medium": 2, "hard": 3}
-EXERCISE = re.compile(r"^#+ Exercise \d+: (.+) \((easy|medium|hard), (\d+) minutes\)$", re.M)
+POINTS = {"easy": 1, "medium": 2, "hard": 3, "open": 3}
+EXERCISE = re.compile(r"^#+ Exercise \d+: (.+) \((easy|medium|hard|open), (\d+) minutes\)$", re.M)
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
 _WIDGETS = "application/vnd.jupyter.widget-state+json"
 _VIEW = "application/vnd.jupyter.widget-view+json"
@@ -82,8 +82,8 @@ def student(lesson: Notebook) -> Notebook:
 def graded(lesson: Notebook) -> Notebook:
     """The lesson as a source for nbgrader: answers with marked solutions, and checks with points.
 
-    An easy exercise is worth 1 point, a medium one 2, a hard one 3. Exercises without a check of
-    `labkit.checks` are not graded, and lose their solution.
+    An easy exercise is worth 1 point, a medium one 2, a hard or open one 3. Exercises without a
+    check of `labkit.checks` are not graded, and lose their solution.
     """
     copy, points = deepcopy(lesson), 1
     cells: list[Cell] = []
