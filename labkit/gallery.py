@@ -119,7 +119,8 @@ def claims_table() -> str:
             continue
         for row in claims.table(tickets, None, name).to_dict("records"):
             if row["reference"] != "-":
-                cells = (row["claim"], row["published"], row["reference"], row["reference_verdict"])
+                said = f"{row['paper']}: {row['published']}"
+                cells = (row["claim"], said, row["reference"], row["reference_verdict"])
                 rows.append("| " + " | ".join(cells) + " |")
     return "\n".join(rows) if len(rows) > 2 else "No reference results are shipped with this copy."
 
