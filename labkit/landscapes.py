@@ -58,8 +58,9 @@ def error_along_line(paths: pd.DataFrame, by: str = "rewind") -> Picture:
     figure.legend(handles, names, loc="outside lower center", ncols=2, frameon=False)
     sns.despine(figure)
     pairs = paths.groupby([by, "seed", "pair"]).ngroups / len(groups)
+    each = f"a mean of {pairs:g} lines per panel" if pairs > 1 else "one line per panel"
     words = "; ".join(_line_in_words(by, value, group) for value, group in groups)
-    summary = f"Error on the line between two copies, a mean of {pairs:g} lines per panel. {words}."
+    summary = f"Error on the line between two copies, {each}. {words}."
     return Picture(figure, summary, pd.concat(rows, ignore_index=True))
 
 

@@ -34,41 +34,52 @@ LIMIT = 100 * STABLE  # points
 
 
 def instability_against_rewind(
-    tickets: pd.DataFrame, reference: pd.DataFrame | None = None, by: str = "learning_rate"
+    tickets: pd.DataFrame, reference: pd.DataFrame | None = None
 ) -> Picture:
-    """Instability against the rewind iteration k, an arm per value of a column.
+    """Instability against the rewind iteration k, an arm per network, learning rate and round.
 
-    tickets, reference: tables of `labkit.tables`; the reference is drawn pale, behind. The axis is
-    logarithmic, with a place of its own for 0, the initialisation; what is below the dashed line is
-    stable. Intervals are over seeds. Pass the rows of one round and treatment: dense, or a ticket.
-    Raises ValueError where no instability was analysed.
+    tickets, reference: tables of `labkit.tables`, or part of them, such as the dense networks; the
+    reference is drawn pale, behind. The axis is logarithmic, with a place of its own for 0, the
+    initialisation; what is below the dashed line is stable. Intervals are over seeds. Raises
+    ValueError where no instability was analysed.
     """
-    table = _over_seeds(tickets, [by, "rewind"], "instability")
+    table = _over_seeds(_with_arms(tickets), ["arm", "rewind"], "instability")
     if table.empty:
         raise ValueError("tickets must have an instability: run an analysis of it first")
-    behind = pd.DataFrame() if reference is None else reference
-    behind = behind if behind.empty else _over_seeds(behind, [by, "rewind"], "instability")
+    behind = pd.DataFrame()
+    if reference is not None and not reference.empty:
+        behind = _over_seeds(_with_arms(reference), ["arm", "rewind"], "instability")
     drawn = pd.concat([part for part in (behind, table) if len(part)])
-    axes = empty_axes(7, 4.4)
+    axes = empty_axes(7, 4.6)
     origin = _place_of_zero(drawn["rewind"])
-    arms = sorted(drawn[by].unique())
-    for part, alpha in ((behind, 0.35), (table, 1.0)):
-        for value, arm in part.groupby(by) if len(part) else ():
-            colour, dash, marker = LOOKS[arms.index(value) % len(LOOKS)]
+    arms = sorted(drawn["arm"].unique())
+    for part, alpha in ((behind, 0.4), (table, 1.0)):
+        for name, arm in part.groupby("arm") if len(part) else ():
+            colour, dash, marker = LOOKS[arms.index(name) % len(LOOKS)]
             x = arm["rewind"].replace(0, origin).astype(float)
             reach = [arm["mean"] - arm["low"], arm["high"] - arm["mean"]]
-            label = f"{by.replace('_', ' ')} {value}" + (", reference" if alpha < 1 else "")
+            label = "pale, reference: " * (alpha < 1) + str(name)
             look: dict[str, Any] = {"color": colour, "ls": dash, "marker": marker, "alpha": alpha}
             axes.errorbar(x, arm["mean"], reach, capsize=3, label=label, **look)
     _mark_threshold(axes)
     _iteration_axis(axes, drawn["rewind"], origin)
     axes.set_ylabel("instability (points of test error)")
-    figure_of(axes).legend(loc="outside lower center", ncols=2, frameon=False, fontsize="small")
-    words = "; ".join(
-        f"{by.replace('_', ' ')} {value}: {_stable_from(arm)}" for value, arm in table.groupby(by)
-    )
+    look = {"frameon": False, "fontsize": "small", "handlelength": 4}
+    figure_of(axes).legend(loc="outside lower center", ncols=1 + (len(arms) > 3), **look)
+    words = "; ".join(f"{name}: {_stable_from(arm)}" for name, arm in table.groupby("arm"))
     summary = f"Instability against the iteration from which copies part. {words}."
     return Picture(figure_of(axes), summary, table)
+
+
+def _with_arms(tickets: pd.DataFrame) -> pd.DataFrame:
+    """The table with a column `arm`: what the lines of a figure are called."""
+    if tickets.empty:
+        return tickets
+    rates = tickets["learning_rate"].map("{:g}".format)
+    arm = tickets["network"] + ", learning rate " + rates
+    density = tickets.groupby("round")["density"].transform("mean").mul(100)
+    ticket = ", " + tickets["treatment"] + " at " + density.map("{:.1f}".format) + "% density"
+    return tickets.assign(arm=arm + ticket.where(tickets["treatment"] != "dense", ""))
 
 
 def _stable_from(arm: pd.DataFrame) -> str:

@@ -20,6 +20,7 @@ def rows(seeds: Sequence[int], rates: Sequence[float]) -> Iterator[dict[str, obj
             for k, unstable in INSTABILITY.items():
                 for kind in ("unstructured", "structured"):
                     label = {"seed": seed, "rewind": k, "kind": kind, "learning_rate": rate}
+                    label["network"] = "lenet-5"
                     label |= {"instability": unstable if worse else 0.0, "draw": 0}
                     label["density"], label["round"] = 1.0, 0
                     dense = 0.75 + 0.001 * seed
@@ -59,18 +60,25 @@ def test_initialisation_has_a_place_on_a_logarithmic_axis(tickets: pd.DataFrame)
 
 def test_the_summary_says_from_where_training_is_stable(tickets: pd.DataFrame):
     summary = phases.instability_against_rewind(tickets[tickets["treatment"] == "dense"]).summary
-    assert "learning rate 0.1: 20.0 points at k = 0, stable from k = 500 on" in summary
-    assert "learning rate 0.01: 0.0 points at k = 0, stable from k = 0 on" in summary
+    assert "lenet-5, learning rate 0.1: 20.0 points at k = 0, stable from k = 500 on" in summary
+    assert "lenet-5, learning rate 0.01: 0.0 points at k = 0, stable from k = 0 on" in summary
     short = tickets[(tickets["treatment"] == "dense") & (tickets["rewind"] < 500)]
     assert "nowhere stable" in phases.instability_against_rewind(short).summary
 
 
 def test_the_threshold_is_drawn_and_arms_differ_by_more_than_colour(tickets: pd.DataFrame):
-    (axes,) = phases.instability_against_rewind(tickets, tickets).figure.axes
+    dense = tickets[tickets["treatment"] == "dense"]
+    (axes,) = phases.instability_against_rewind(dense, dense).figure.axes
     assert any(list(line.get_ydata()) == [2.0, 2.0] for line in axes.lines)
     arms = [c.lines[0] for c in axes.containers]
     assert len({(line.get_linestyle(), line.get_marker()) for line in arms}) == 2
-    assert {line.get_alpha() for line in arms} == {0.35, 1.0}  # the reference is pale
+    assert {line.get_alpha() for line in arms} == {0.4, 1.0}  # the reference is pale
+
+
+def test_tickets_are_arms_of_their_own(tickets: pd.DataFrame):
+    table = phases.instability_against_rewind(tickets).table
+    assert table["arm"].nunique() == 6  # two rates; dense, and tickets of two densities
+    assert any(arm.endswith("rewind at 25.0% density") for arm in table["arm"])
 
 
 def test_one_seed_at_one_iteration_can_be_drawn(tickets: pd.DataFrame):
