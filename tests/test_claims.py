@@ -7,10 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from labkit import claims, preset
+from labkit import claims
 from labkit.claims import Estimate, interval, measure, table, to_text, verdict
-from labkit.presets import NAMES
-from labkit.published import CLAIMS, Claim, arm
+from labkit.experiment import all_trials
+from labkit.presets import NAMES, SIZES, study
+from labkit.published import CLAIMS, LEAST, MOST, Claim, arm
 
 
 def ticket(seed: int, treatment: str, density: float, accuracy: float, stop: int, draw: int = 0):
@@ -122,15 +123,55 @@ def test_the_table_names_seeds_and_iterations_and_survives_json():
     assert all(c.text in text and c.published in text for c in CLAIMS["lottery"])
 
 
-def test_every_preset_has_claims_about_arms_that_its_reference_trains():
+def as_if_run(name: str, size: str) -> pd.DataFrame:
+    """Tickets with the densities that a study comes to, all equally accurate and unstable."""
+    rows = []
+    for trial in all_trials(study(name, size)):
+        e = trial.experiment
+        share = (1 - e.pruning.rate) ** trial.round
+        density = share**2 if e.pruning.structured else share
+        row = ticket(trial.seed, trial.label, density, 0.9, 100, trial.draw)
+        row |= {"round": trial.round, "rewind": e.rewind, "kind": e.pruning.kind}
+        row |= {"learning_rate": e.task.recipe.learning_rate, "final_test_accuracy": 0.9}
+        row["instability"] = 0.03 if trial.analysed else math.nan
+        if not trial.analysis:
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("name", NAMES)
+def test_a_finished_preset_measures_every_claim_that_is_made_about_it(name: str, size: str):
     assert set(CLAIMS) == set(NAMES)
-    for name, known in CLAIMS.items():
-        arms = {"dense", "rewind"} | {t.name for t in preset(name, "reference").treatments}
-        assert {c.arm for c in known} | {c.against for c in known} <= arms
+    tickets = as_if_run(name, size)
+    for known in CLAIMS[name]:
+        estimate = measure(known, tickets)
+        if size == "reference" or name != "lottery" or known.arm.density > 0.2:
+            assert estimate is not None, known.text
+            assert estimate.seeds == len(set(tickets["seed"]))
 
 
 def test_each_claim_of_the_lottery_is_read_at_exactly_one_round_of_the_reference():
     # 20% per round, output layer 10%: the ladder of REFERENCE 2.1, nearly 0.8^round.
     ladder = [0.8**k for k in range(1, 21)]
     for c in CLAIMS["lottery"]:
-        assert sum(abs(math.log(d / c.density)) < claims.NEAR for d in ladder) == 1
+        assert sum(abs(math.log(d / c.arm.density)) < claims.NEAR for d in ladder) == 1
+
+
+def test_a_claim_about_a_value_needs_no_other_arm():
+    rows = as_if_run("stability-dense", "quick")
+    stable, unstable, _ = CLAIMS["stability-dense"]
+    estimate = measure(unstable, rows)
+    assert estimate is not None and estimate.mean == pytest.approx(3)  # points
+    assert claims.in_words(unstable, Estimate(3, 2.5, 3.5, 3, 600)).startswith("3.00 points [2.50")
+    assert verdict(unstable, Estimate(3, 2.5, 3.5, 3, 600)) == "agrees"
+    assert verdict(stable, Estimate(3, 2.5, 3.5, 3, 600)) == "disagrees"
+
+
+def test_least_and_most_are_those_of_the_study():
+    rows = pd.concat([seeds([1, 1]), seeds([3, 3])], ignore_index=True)
+    rows["learning_rate"] = [0.01] * 4 + [0.1] * 4
+    for which, difference in ((LEAST, 1), (MOST, 3)):
+        arms = (arm(t, 0.211, {"learning_rate": which}) for t in ("rewind", "dense"))
+        estimate = measure(Claim("p", "t", *arms, "test_accuracy", "points", "above", "-"), rows)
+        assert estimate is not None and estimate.mean == pytest.approx(difference)

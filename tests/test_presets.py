@@ -1,17 +1,80 @@
 """Presets are the papers' protocols, and what is smaller than the paper says so."""
 
+from dataclasses import replace
+
 import pytest
 
 from labkit import preset
-from labkit.presets import NAMES, PAPERS, SIZES
+from labkit.connectivity import Instability
+from labkit.experiment import Experiment, all_trials
+from labkit.networks import build
+from labkit.presets import NAMES, PAPERS, SIZES, study
 
 
 def test_every_paper_names_presets_that_exist_in_every_size():
     for names in PAPERS.values():
         for name in names:
             for size in SIZES:
-                preset(name, size)
+                assert all(isinstance(e, Experiment) for e in study(name, size))
     assert {name for names in PAPERS.values() for name in names} == set(NAMES)
+
+
+def test_a_study_of_several_experiments_is_no_single_preset():
+    assert preset("lottery") == study("lottery")[0]
+    with pytest.raises(ValueError, match=r"preset must be a single experiment, not stability-imp"):
+        preset("stability-imp")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_quick_and_reference_ask_the_same_questions(name):
+    quick, reference = study(name, "quick"), study(name, "reference")
+    assert {e.pruning.kind for e in quick} == {e.pruning.kind for e in reference}
+    assert {bool(e.instability.copies) for e in quick} == {
+        bool(e.instability.copies) for e in reference
+    }
+    assert sum(len(e.seeds) for e in quick) < sum(len(e.seeds) for e in reference)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("name", NAMES)
+def test_bundled_data_are_enough_for_every_preset(name, size):
+    """And every network can be built for the images of its task."""
+    shapes = {"mnist": (1, 28, 28), "cifar10-16": (3, 16, 16)}
+    for experiment in study(name, size):
+        build(experiment.task.network, shapes[experiment.task.dataset], classes=10)
+
+
+def test_references_have_the_seeds_and_pairs_that_their_papers_ask_for():
+    for name in NAMES:
+        for experiment in study(name, "reference"):
+            copies = experiment.instability.copies
+            if name.startswith(("stability", "reconciliation")):
+                assert len(experiment.seeds) >= 3
+                assert copies == 0 or copies * (copies - 1) / 2 >= 3
+            else:
+                assert len(experiment.seeds) >= 5
+
+
+def test_networks_that_presets_share_are_the_same_trials():
+    def keys(name: str) -> set[str]:
+        return {trial.key for trial in all_trials(study(name, "reference"))}
+
+    assert keys("stability-imp") & keys("stability-dense") & keys("reconciliation")
+    assert keys("rethinking-structured") & keys("rethinking-learning-rate")
+
+
+def test_structured_and_unstructured_differ_in_pruning_alone():
+    for size in SIZES:
+        weights, filters = (study("rethinking-learning-rate", size)[i] for i in (0, 2))
+        assert replace(filters, pruning=weights.pruning) == weights
+
+
+def test_the_reconciliation_crosses_rates_and_kinds():
+    for size in SIZES:
+        treated = [e for e in study("reconciliation", size) if e.treatments]
+        points = {(e.task.recipe.learning_rate, e.pruning.kind) for e in treated}
+        assert len(points) == len(treated) == 4
+        assert all(e.instability == Instability() for e in treated)
 
 
 def test_the_lottery_reference_is_the_papers_protocol_but_for_iterations_and_draws():
@@ -35,9 +98,9 @@ def test_the_quick_lottery_reaches_the_density_of_the_papers_round_seven():
 @pytest.mark.parametrize(
     ("name", "size", "message"),
     [
-        ("bingo", "quick", "preset must be one of lottery, not 'bingo'"),
+        ("bingo", "quick", "preset must be one of lottery, .*, not 'bingo'"),
         ("lottery", "huge", "size must be one of quick, reference, not 'huge'"),
-        (3, "quick", "preset must be one of lottery, not 3"),
+        (3, "quick", "preset must be one of lottery, .*, not 3"),
     ],
 )
 def test_unknown_names_are_errors_that_list_the_known(name, size, message):
