@@ -82,16 +82,45 @@ def jupyter(folder: Path, notebooks: Iterable[Path]) -> Iterator[str]:
         "IPYTHONDIR": str(settings / "ipython"),
     }
     port = _free_port()
-    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root"]
+    command = ["jupyterlab", "--no-browser", "--allow-root"]
     command += ["--ip=127.0.0.1", f"--port={port}", "--ServerApp.port_retries=0"]
     command += [f"--IdentityProvider.token={_TOKEN}", f"--ServerApp.root_dir={pages}"]
+    with _served(command, f"http://127.0.0.1:{port}", environment, folder):
+        yield f"http://127.0.0.1:{port}"
+
+
+@contextmanager
+def voila(folder: Path, notebooks: Iterable[Path]) -> Iterator[str]:
+    """The address of a Voila that serves copies of the notebooks, until the block ends."""
+    pages = folder / "pages"
+    pages.mkdir(parents=True)
+    for notebook in notebooks:
+        shutil.copy(notebook, pages)
+    port = _free_port()
+    command = ["voila", str(pages), "--no-browser", f"--port={port}", "--Voila.ip=127.0.0.1"]
+    command += ["--ServerApp.allow_root=True"]
+    with _served(command, f"http://127.0.0.1:{port}", kernel_environment(), folder):
+        yield f"http://127.0.0.1:{port}"
+
+
+@contextmanager
+def _served(
+    command: list[str], address: str, environment: dict[str, str], folder: Path
+) -> Iterator[None]:
+    """Run a server, a Python module and its arguments, until the block ends."""
     log = folder / "server.log"
     with log.open("w") as stream:
-        server = subprocess.Popen(command, env=environment, cwd=pages, stdout=stream, stderr=stream)
-    address = f"http://127.0.0.1:{port}"
+        server = subprocess.Popen(
+            [sys.executable, "-m", *command],
+            env=environment,
+            cwd=folder / "pages",
+            stdout=stream,
+            stderr=stream,
+        )
     try:
-        _wait_for(f"{address}/api?token={_TOKEN}", server, log)
-        yield address
+        probe = f"{address}/api?token={_TOKEN}" if command[0] == "jupyterlab" else address
+        _wait_for(probe, server, log)
+        yield
     finally:
         server.terminate()  # Jupyter then ends its kernels.
         try:
@@ -234,4 +263,4 @@ def _wait_for(address: str, server: subprocess.Popen[bytes], log: Path) -> None:
         except OSError:
             time.sleep(0.2)
     server.kill()
-    raise RuntimeError(f"JupyterLab did not start:\n{log.read_text()}")
+    raise RuntimeError(f"the server did not start:\n{log.read_text()}")

@@ -1,0 +1,125 @@
+"""The panel in a real browser, by keyboard alone, in JupyterLab and in Voila.
+
+A student makes three choices, presses Run, sees progress and a picture that changes, presses Stop,
+and sees what is stored. Screenshots are left in tests/screenshots.
+"""
+
+import os
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+from playwright.sync_api import BrowserContext, Locator, Page
+
+from tests.browser import (
+    chromium,
+    errors,
+    find_browser,
+    jupyter,
+    open_notebook,
+    photograph,
+    run_all,
+    voila,
+)
+from tests.notebooks import ROOT, SECONDS
+
+PLAYGROUND = ROOT / "notebooks" / "06_playground.ipynb"
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrowserContext]:
+    executable = find_browser()
+    if executable is None and not os.environ.get("CI"):
+        pytest.skip("no Chromium or Chrome is installed")
+    assert executable, "continuous integration needs a browser: apt install chromium"
+    with chromium(tmp_path_factory.mktemp("profile"), executable) as context:
+        yield context
+
+
+@pytest.fixture
+def page(browser: BrowserContext, monkeypatch: pytest.MonkeyPatch, tmp_path) -> Iterator[Page]:
+    monkeypatch.setenv("LABKIT_STORE", str(tmp_path / "store"))  # nothing is stored yet
+    page = browser.new_page()
+    yield page
+    page.close()
+
+
+def wait(condition: Callable[[], object], what: str, seconds: float = SECONDS) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.05)
+
+
+def choose(page: Page, label: str, text: str) -> None:
+    """Choose from a list. Its pop-up, which takes the keys, is not the page's, so a headless
+    browser has none; and letters typed without it are JupyterLab's shortcuts.
+    """
+    control = page.get_by_label(label, exact=True)
+    control.focus()
+    options = control.locator("option").all_text_contents()
+    control.select_option(index=[option.strip().startswith(text) for option in options].index(True))
+
+
+def press(page: Page, name: str) -> None:
+    button = page.get_by_role("button", name=name, exact=True).and_(page.locator(".jupyter-button"))
+    button.focus()
+    button.press("Space")
+
+
+def state(page: Page) -> str:
+    return page.locator("p[role=status] strong").last.text_content() or ""
+
+
+def pictures(page: Page) -> Locator:
+    return page.locator(".widget-html-content svg[role=img]")
+
+
+def use_the_panel(page: Page, name: str) -> None:
+    wait(lambda: pictures(page).count() >= 2, "no pictures")
+    choose(page, "What is pruned", "filters")
+    page.get_by_label("Percent", exact=True).fill("10")
+    page.get_by_label("Percent", exact=True).press("Enter")
+    choose(page, "Rewind to iteration", "100")
+    words = page.locator(".widget-html-content", has_text="Density, the share of weights").last
+    wait(lambda: "9.9%" in (words.text_content() or ""), "no density")
+    wait(lambda: "networks to train: about" in (words.text_content() or ""), "no forecast")
+    photograph(page, f"{name}-chosen")
+
+    before = pictures(page).nth(1).evaluate("e => e.outerHTML")
+    press(page, "Run")
+    wait(lambda: state(page).startswith("Running"), "not running")
+    wait(lambda: pictures(page).nth(1).evaluate("e => e.outerHTML") != before, "no new picture")
+    wait(lambda: "dense network" in (pictures(page).nth(1).text_content() or ""), "no curve")
+    pictures(page).first.scroll_into_view_if_needed()
+    photograph(page, f"{name}-running")
+
+    press(page, "Stop")
+    wait(lambda: state(page).startswith("Stopped"), "not stopped", 60)
+    pictures(page).first.scroll_into_view_if_needed()
+    photograph(page, f"{name}-stopped")
+
+
+def test_the_question_of_the_playground_in_jupyterlab(page: Page, tmp_path):
+    with jupyter(tmp_path / "lab", [PLAYGROUND]) as address:
+        open_notebook(page, address, PLAYGROUND.stem)
+        run_all(page)
+        assert errors(page) == []
+        use_the_panel(page, "panel-lab")
+        press(page, "Reset")
+        wait(lambda: state(page) == "Ready.", "not reset")
+        # A preset whose results are shipped shows them at once.
+        choose(page, "Start from preset", "lottery")
+        choose(page, "Size", "reference")
+        stored = page.locator(".widget-html-content", has_text="part of the preset lottery").last
+        wait(lambda: stored.count() == 1, "no stored result", 60)
+        pictures(page).first.scroll_into_view_if_needed()
+        photograph(page, "panel-lab-stored")
+        assert errors(page) == []
+
+
+def test_the_panel_in_voila(page: Page, tmp_path):
+    pytest.importorskip("voila", reason="Voila is not installed")
+    with voila(tmp_path / "voila", [PLAYGROUND]) as address:
+        page.goto(f"{address}/voila/render/{PLAYGROUND.name}", timeout=SECONDS * 1_000)
+        use_the_panel(page, "panel-voila")
