@@ -166,7 +166,7 @@ def _draw_arms(axes: Axes, table: pd.DataFrame, look: dict[str, Any]) -> None:
             axes.vlines(arm["density"], arm["low"], arm["high"], color=colour, alpha=0.5)
     if not dense.empty:
         colour, dash, _, label = _style("dense")
-        line = {"lw": 1, "alpha": look.get("alpha", 1)}
+        line = {"lw": look["lw"], "alpha": look.get("alpha", 1)}
         axes.axhline(dense["mean"].iloc[0], color=colour, ls=dash, label=label, **line)
 
 
