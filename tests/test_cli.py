@@ -49,7 +49,7 @@ def own_folders(tmp_path, monkeypatch):
 
 @pytest.fixture
 def tiny(monkeypatch):
-    """The preset "lottery" is a matter of milliseconds."""
+    """There is one preset, "lottery", and it is a matter of milliseconds."""
 
     def split(size: int) -> Split:
         g = torch.Generator().manual_seed(size)
@@ -61,7 +61,9 @@ def tiny(monkeypatch):
     data = Data("tiny", split(60), split(30), split(40), ("a", "b", "c"), zero, one)
     monkeypatch.setattr(experiment_module, "load", lambda *_, **__: data)
     longer = replace(TINY, task=replace(TINY.task, recipe=replace(RECIPE, iterations=20)))
-    monkeypatch.setitem(presets.PRESETS, "lottery", {"quick": TINY, "reference": longer})
+    monkeypatch.setitem(presets.PRESETS, "lottery", {"quick": (TINY,), "reference": (longer,)})
+    monkeypatch.setattr(presets, "NAMES", ("lottery",))
+    monkeypatch.setattr(presets, "PAPERS", {"lottery": ("lottery",)})
     calibration = planning.plan
     monkeypatch.setattr(planning, "plan", lambda *given: calibration(*given, seconds=0.01))
 
@@ -344,19 +346,28 @@ def test_reproduce_takes_its_folders_from_its_options(command, tiny, tmp_path):
     assert (tmp_path / "deep/in/report.html").is_file()
 
 
-def test_several_presets_have_a_report_each(command, tiny, tmp_path, monkeypatch):
+def test_several_presets_are_sections_of_one_report(command, tiny, tmp_path, monkeypatch):
     from labkit import claims
 
     monkeypatch.setitem(presets.PRESETS, "second", presets.PRESETS["lottery"])
     monkeypatch.setitem(claims.CLAIMS, "second", claims.CLAIMS["lottery"])
-    monkeypatch.setitem(presets.PAPERS, "second", ("second",))
+    monkeypatch.setattr(presets, "PAPERS", {"first": ("lottery", "second")})
     monkeypatch.setattr(presets, "NAMES", ("lottery", "second"))
     status, out, _ = command("reproduce", "all", "--report", "r.html")
-    assert status == 0 and out.count("Report: ") == 2
-    assert sorted(path.name for path in tmp_path.glob("*.html")) == [
-        "r-lottery.html",
-        "r-second.html",
-    ]
+    assert status == 0 and out.count("Report: ") == 1
+    page = (tmp_path / "r.html").read_text()
+    assert re.findall(r"<h2>(.*?)</h2>", page) == ["lottery", "second"]
+
+
+def test_a_setting_applies_to_every_experiment_of_a_study(command, tiny, monkeypatch):
+    study = TINY, replace(TINY, rewind=2), replace(TINY, rewind=4)
+    monkeypatch.setitem(presets.PRESETS, "lottery", {"quick": study, "reference": study})
+    status, out, err = command("run", "lottery", "--set", "seeds=3")
+    # One dense network that all share, and two networks in the round after it for each.
+    assert status == 0 and "7 networks, 0 done before, 7 to train" in err
+    assert re.search(r"rewind +round +treatment", out)
+    _, _, err = command("run", "lottery", "--set", "seeds=3", "--set", "rewind=2")
+    assert "3 networks, 3 done before, 0 to train" in err
 
 
 def test_a_reproduction_trains_even_what_was_shipped(command, tiny, tmp_path, monkeypatch):
