@@ -22,8 +22,8 @@ from labkit.settings import with_settings
 NETWORKS = ("lenet-300-100", "conv-2", "conv-4", "conv-6", "vgg-small", "vgg-16", "vgg-19",
             "resnet-8", "resnet-14", "resnet-20")  # fmt: skip
 KIND_WORDS = {
-    "unstructured": "single weights (unstructured)",
-    "structured": "filters and neurons (structured)",
+    "unstructured": "single weights",
+    "structured": "filters and neurons",
 }
 PER_ROUND, ONE_SHOT, REACHED = "removed per round", "removed at one stroke", "left in the end"
 RATIOS = (PER_ROUND, ONE_SHOT, REACHED)
