@@ -115,13 +115,11 @@ def difference_by_learning_rate(
     legend_below(figure, handles, columns=2)
     table = _means(pairs, ["run", "kind", "network", "learning_rate"])
     words = [
-        f"{row['kind']} at {row['learning_rate']:g} {_in_words(row)}"
+        f"{row['kind']} at {row['learning_rate']:g} {_in_words(row)} ({_seeds(row)})"
         for row in table.to_dict("records")
         if row["run"] == table["run"].iloc[0]
     ]
-    summary = (
-        f"{names[0].upper()}{names[1:]}, {table['run'].iloc[0]}, in points: {'; '.join(words)}."
-    )
+    summary = f"{names[0].upper()}{names[1:]}, {table['run'].iloc[0]}: {'; '.join(words)}."
     return Picture(figure, summary, table)
 
 
@@ -262,17 +260,22 @@ def _best_in_words(table: pd.DataFrame, against: str) -> str:
         best = arms.loc[arms["mean"].idxmax()]
         sentence = f"{run}, {block}: {_style(best['treatment'])[3]} is highest"
         if best["treatment"] != against and not math.isnan(best["difference_mean"]):
-            sentence += f", {_in_words(best)} points against {_style(against)[3]}"
+            sentence += f", {_in_words(best)} against {_style(against)[3]}"
+        sentence += f" ({_seeds(best)})"
         sentences.append(sentence[0].upper() + sentence[1:] + ".")
     return " ".join(sentences)
 
 
 def _in_words(row: Any) -> str:
-    """A difference with its interval and its seeds, such as "+1.20 [+0.40, +2.00] (5 seeds)"."""
-    words = f"{row['difference_mean']:+.2f}"
+    """A difference with its interval, such as "+1.20 points [+0.40, +2.00]"."""
+    words = f"{row['difference_mean']:+.2f} points"
     if not math.isnan(row["difference_low"]):
         words += f" [{row['difference_low']:+.2f}, {row['difference_high']:+.2f}]"
-    return f"{words} ({row['seeds']} {'seed' if row['seeds'] == 1 else 'seeds'})"
+    return words
+
+
+def _seeds(row: Any) -> str:
+    return f"{row['seeds']} {'seed' if row['seeds'] == 1 else 'seeds'}"
 
 
 def _style(treatment: object) -> tuple[str, Any, str, str]:

@@ -105,11 +105,11 @@ def test_blocks_name_the_settings_that_differ():
 def test_the_summary_tells_the_best_arm_and_whether_there_is_an_interval():
     one = pairs.compare_treatments(tickets(seeds=(0,)), against="fine-tune-quarter").summary
     assert one == (
-        "This run, 25% density: Scratch-B is highest, +2.00 (1 seed) points against "
-        "fine-tuned, a quarter."
+        "This run, 25% density: Scratch-B is highest, +2.00 points against "
+        "fine-tuned, a quarter (1 seed)."
     )
     three = pairs.compare_treatments(tickets(), against="fine-tune-quarter").summary
-    assert "+2.20 [+1.70, +2.70] (3 seeds)" in three
+    assert "+2.20 points [+1.70, +2.70] against" in three and "(3 seeds)" in three
 
 
 def test_another_accuracy_can_be_compared():
@@ -143,7 +143,7 @@ def test_the_interaction_has_a_mean_for_each_kind_and_rate():
     assert table["unstructured", 0.01] == pytest.approx(5.55)
     assert table["unstructured", 0.1] == pytest.approx(0.55)
     assert table["structured", 0.01] == pytest.approx(table["structured", 0.1])
-    assert "unstructured at 0.01 +5.55 [" in picture.summary
+    assert "unstructured at 0.01 +5.55 points [" in picture.summary
 
 
 def test_kinds_differ_by_more_than_colour_and_the_reference_is_pale():
