@@ -5,9 +5,7 @@ from dataclasses import fields, replace
 import pandas as pd
 import pytest
 
-from labkit import TREATMENTS, figures, report
-from labkit.claims import table
-from labkit.presets import preset
+from labkit import TREATMENTS, figures
 from labkit.results import Tables
 
 
@@ -114,23 +112,3 @@ def test_learning_curves_show_the_dense_network_and_one_round(results: Tables):
     assert set(picture.table["treatment"]) == {"dense", "rewind", "reinitialise"}
     with pytest.raises(ValueError, match=r"round must be one of \[0, 1, 2\], not 7"):
         figures.learning_curves(results.curves, 7)
-
-
-def test_the_report_needs_no_other_file(results: Tables, tmp_path):
-    measured = table(results.tickets, results.tickets)
-    path = report.write_report(
-        tmp_path / "new" / "report.html", preset("lottery"), results, results, measured
-    )
-    page = path.read_text()
-    assert page.count("data:image/svg+xml") == 3
-    assert "http://" not in page.replace("http://www.w3.org", "") and "<script" not in page
-    assert all(text in page for text in measured["claim"])
-
-
-def test_a_report_that_cannot_be_written_says_where(results: Tables, tmp_path):
-    (tmp_path / "file").write_text("")
-    measured = table(None, results.tickets)
-    with pytest.raises(report.StoreError, match="cannot write the report"):
-        report.write_report(
-            tmp_path / "file" / "r.html", preset("lottery"), results, None, measured
-        )
