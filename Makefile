@@ -45,7 +45,7 @@ site: $(STAMP)
 	$(BIN)/python -m labkit.course --site $(ARGS)
 
 figures: $(STAMP)
-	$(BIN)/python -m labkit.gallery $(ARGS)
+	$(BIN)/labkit figures
 
 # uv takes half a minute where pip takes two, but pip is what every machine can do.
 # A .venv without a working pip (an interrupted set-up) is made anew.

@@ -1,4 +1,4 @@
-"""The command line: `labkit reproduce`, `run`, `claims`, `plan`, `export` and `doctor`.
+"""The command line: `labkit reproduce`, `run`, `claims`, `plan`, `export`, `figures`, `doctor`.
 
 Results go to standard output; progress and messages, each a line that starts with "labkit:", to
 standard error. The exit status is 0 only when what was asked is done, 1 when something failed, 2
@@ -143,6 +143,7 @@ def _parser() -> _Parser:
     sub = command("export", _export, "Write the finished results of a preset to a zip file.")
     _add_experiment(sub)
     sub.add_argument("file", type=Path, metavar="FILE.zip")
+    command("figures", _figures, "Write the front page's figures and tables from shipped results.")
     command("doctor", _doctor, "Check versions, device, data and store.")
     return parser
 
@@ -278,6 +279,13 @@ def _export(arguments: argparse.Namespace) -> int:
         with suppress(OSError):
             temporary.unlink()
     print(f"{of_all} are in {path} ({path.stat().st_size / 1e6:.2f} MB)")
+    return DONE
+
+
+def _figures(_: argparse.Namespace) -> int:
+    from labkit.gallery import main as write
+
+    write([])
     return DONE
 
 
