@@ -25,7 +25,8 @@ from labkit.picture import Picture
 from labkit.training import evaluate_on
 
 ERRORS = {"test": ("#0072B2", "-", "o"), "train": ("#D55E00", "--", "s")}
-LEVELS = (0, 2, 3, 4, 6, 10, 15, 25, 40, 60, 80, 100)  # errors (%), close where the valleys are
+LEVELS = (0, 2, 3, 4, 5, 6, 8, 10, 14, 20, 30, 50, 70, 100)  # errors (%), close in the valleys
+LEAST_RANGE = 5.0  # points of error that an axis shows, so that flat lines look flat
 MARKERS = ("o", "s", "^")
 PANELS = ("rewind", "learning_rate", "round", "statistics", "network")
 
@@ -53,6 +54,7 @@ def error_along_line(paths: pd.DataFrame, by: str = "rewind") -> Picture:
         axes.set_xlabel("alpha: from copy 0 to copy 1")
         rows.append(means.reset_index().assign(**{by: value}))
     panels[0].set_ylabel("error (%)")
+    panels[0].set_ylim(_error_range(paths))  # which all panels share
     handles = [Line2D([], [], color=c, ls=d, marker=m, ms=5) for c, d, m in ERRORS.values()]
     names = [f"{name} error" for name in ERRORS]
     figure.legend(handles, names, loc="outside lower center", ncols=2, frameon=False)
@@ -72,7 +74,14 @@ def _draw_lines(axes: Axes, group: pd.DataFrame, means: pd.DataFrame) -> None:
         look: dict[str, Any] = {"lw": 2, "ms": 4, "markevery": max(1, len(means) // 6)}
         mean = means[f"{name}_error"]
         axes.plot(mean.index, mean, color=colour, ls=dash, marker=marker, **look)
-    axes.set_ylim(bottom=0)
+
+
+def _error_range(paths: pd.DataFrame) -> tuple[float, float]:
+    """From the lowest to the highest error of all panels (%), at least some points of it."""
+    errors = 100 * paths[[f"{name}_error" for name in ERRORS]]
+    low, high = errors.min().min(), errors.max().max()
+    high = max(high, low + LEAST_RANGE)
+    return max(0.0, low - 0.08 * (high - low)), high + 0.08 * (high - low)
 
 
 def _panel_title(by: str, value: object, group: pd.DataFrame) -> str:

@@ -50,9 +50,10 @@ def instability_against_rewind(
     if reference is not None and not reference.empty:
         behind = _over_seeds(_with_arms(reference), ["arm", "rewind"], "instability")
     drawn = pd.concat([part for part in (behind, table) if len(part)])
-    axes = empty_axes(7, 4.6)
-    origin = _place_of_zero(drawn["rewind"])
     arms = sorted(drawn["arm"].unique())
+    lines = [name for part in (behind, table) if len(part) for name in part["arm"].unique()]
+    axes = empty_axes(7, 3.8 + 0.2 * len(lines))
+    origin = _place_of_zero(drawn["rewind"])
     for part, alpha in ((behind, 0.4), (table, 1.0)):
         for name, arm in part.groupby("arm") if len(part) else ():
             colour, dash, marker = LOOKS[arms.index(name) % len(LOOKS)]
@@ -65,7 +66,7 @@ def instability_against_rewind(
     _iteration_axis(axes, drawn["rewind"], origin)
     axes.set_ylabel("instability (points of test error)")
     look = {"frameon": False, "fontsize": "small", "handlelength": 4}
-    figure_of(axes).legend(loc="outside lower center", ncols=1 + (len(arms) > 3), **look)
+    figure_of(axes).legend(loc="outside lower center", **look)
     words = "; ".join(f"{name}: {_stable_from(arm)}" for name, arm in table.groupby("arm"))
     summary = f"Instability against the iteration from which copies part. {words}."
     return Picture(figure_of(axes), summary, table)
@@ -78,7 +79,8 @@ def _with_arms(tickets: pd.DataFrame) -> pd.DataFrame:
     rates = tickets["learning_rate"].map("{:g}".format)
     arm = tickets["network"] + ", learning rate " + rates
     density = tickets.groupby("round")["density"].transform("mean").mul(100)
-    ticket = ", " + tickets["treatment"] + " at " + density.map("{:.1f}".format) + "% density"
+    ticket = ", " + tickets["treatment"].replace("rewind", "ticket")
+    ticket += " of " + density.map("{:.1f}".format) + "% density"
     return tickets.assign(arm=arm + ticket.where(tickets["treatment"] != "dense", ""))
 
 
@@ -196,7 +198,7 @@ def _phases(tickets: pd.DataFrame, treatment: str) -> pd.DataFrame:
 
 
 def _write(axes: Axes, x: int, y: int, cell: dict[str, Any], colour: Any) -> None:
-    paper = {"fc": colour, "ec": "none", "pad": 1.0}  # under the words, over the hatching
+    paper = {"fc": colour, "ec": "none", "pad": 2.0}  # under the words, over the hatching
     where: dict[str, Any] = {"ha": "center", "va": "center", "color": _ink(colour), "bbox": paper}
     gap = _signed(cell["gap"]) + (" ✓" if cell["matching"] else "")
     axes.text(x, y - 0.15, gap, **where)

@@ -49,6 +49,18 @@ def test_each_rewind_iteration_has_a_panel_with_train_and_test():
     assert "at the ends, at most 30.0%" in picture.summary and "15.0%" in picture.summary
 
 
+def test_no_panel_cuts_a_line_off_and_flat_lines_look_flat():
+    flat = lines(rewind=100, test_error=0.1, train_error=0.1)
+    for paths, least in (
+        (pd.concat([flat, lines()]), 30),
+        (pd.concat([lines(), flat]), 30),
+        (flat, 15),
+    ):
+        for axes in landscapes.error_along_line(paths).figure.axes:
+            low, high = axes.get_ylim()
+            assert low < 10 and high > least
+
+
 def test_a_line_says_which_statistics_it_used_where_there_are_any():
     (axes,) = landscapes.error_along_line(lines()).figure.axes
     assert "interpolated statistics" in axes.get_title()

@@ -78,7 +78,7 @@ def test_the_threshold_is_drawn_and_arms_differ_by_more_than_colour(tickets: pd.
 def test_tickets_are_arms_of_their_own(tickets: pd.DataFrame):
     table = phases.instability_against_rewind(tickets).table
     assert table["arm"].nunique() == 6  # two rates; dense, and tickets of two densities
-    assert any(arm.endswith("rewind at 25.0% density") for arm in table["arm"])
+    assert any(arm.endswith("ticket of 25.0% density") for arm in table["arm"])
 
 
 def test_one_seed_at_one_iteration_can_be_drawn(tickets: pd.DataFrame):
