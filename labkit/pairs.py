@@ -89,11 +89,12 @@ def difference_by_learning_rate(
     pairs = pairs[pairs["treatment"] == arm].dropna(subset=["difference"])
     if pairs.empty:
         raise ValueError(f"tickets must have {arm} and {against} of one seed: run the experiment")
+    pairs["density"] = _near_densities(pairs)
     rates = sorted(pairs["learning_rate"].unique())
     axes = empty_axes(7, 4.2)
     axes.axhline(0, color="#000000", lw=1, ls=":")
     handles = {}
-    arms = list(pairs.groupby(["run", "kind", _near_densities(pairs)], sort=False))
+    arms = list(pairs.groupby(["run", "kind", "density"], sort=False))
     for number, ((run, kind, share), line) in enumerate(arms):
         colour, dash, marker = KINDS[kind]
         look = {"color": colour, "marker": marker, **LOOKS[run]}
@@ -113,12 +114,13 @@ def difference_by_learning_rate(
     axes.set_ylabel(f"{names} (points)")
     figure = figure_of(axes)
     legend_below(figure, handles, columns=2)
-    table = _means(pairs, ["run", "kind", "network", "learning_rate"])
+    table = _means(pairs, ["run", "kind", "network", "density", "learning_rate"])
     words = [
         f"{row['kind']} at {row['learning_rate']:g} {_in_words(row)} ({_seeds(row)})"
         for row in table.to_dict("records")
         if row["run"] == table["run"].iloc[0]
     ]
+    table = table.drop(columns=["mean", "low", "high"])  # of the accuracy
     summary = f"{names[0].upper()}{names[1:]}, {table['run'].iloc[0]}: {'; '.join(words)}."
     return Picture(figure, summary, table)
 
