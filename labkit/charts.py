@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from PIL import Image
 
 _WIDTH, _HEIGHT = 480, 300  # of a chart without its legend, in units of the view box
-_LEFT, _RIGHT, _TOP, _BOTTOM = 62, 14, 30, 46
+_LEFT, _RIGHT, _TOP, _BOTTOM = 62, 26, 30, 46
 _INK, _GRID = "#111111", "#dddddd"
 _MARKERS = {  # by matplotlib's letters; around the origin, about 8 wide
     "o": '<circle r="4"/>',

@@ -18,7 +18,6 @@ import ipywidgets
 from labkit.catalogue import PLAYGROUND, STARTS, References, home_of, members, titles
 from labkit.charts import Row, download, table
 from labkit.controls import REACHED, Controls
-from labkit.data import DataError
 from labkit.experiment import Experiment
 from labkit.forecast import Forecast, Forecaster
 from labkit.machine import find_device, limit_threads
@@ -34,7 +33,7 @@ from labkit.readings import (
 from labkit.running import Event, run
 from labkit.session import Session
 from labkit.sharing import as_command, as_python
-from labkit.store import Store, StoreError
+from labkit.store import Store
 
 INTERVAL = 50  # milliseconds between two ticks
 _SPAN = 1_000_000  # ticks of one generation: 14 hours
@@ -287,7 +286,7 @@ class Panel:
             return
         try:
             self._forecast = self._forecaster.forecast(self.experiment)
-        except (DataError, StoreError, ValueError, RuntimeError, MemoryError) as error:
+        except Exception as error:  # in a callback it would reach nobody
             self._words = [*self._words[:2], f"Time and memory cannot be predicted: {error}"]
         self._show_words()
 
@@ -317,7 +316,7 @@ class Panel:
             charts.append(map_[0])
             tables.append(("pixels", map_[1]))
         cells = "".join(f'<div style="flex: 1 1 22em; max-width: 30em">{c}</div>' for c in charts)
-        note = "There are no reference results for this data set and network."
+        note = "There are no other results of this data set and network to draw behind."
         if name:
             note = f"Drawn pale behind: the results of {name}."
         self.picture.value = (

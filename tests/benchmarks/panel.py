@@ -24,6 +24,7 @@ def main() -> None:
     panel.run()
     while panel.session.active:
         panel.tick()
+    assert panel.session.state == "done", panel.session.in_words()
 
     def change() -> None:
         rounds.value = 1 - rounds.value
