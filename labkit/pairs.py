@@ -67,7 +67,7 @@ def compare_treatments(
     _name_rows(left, rows)
     left.set_xlabel(column.replace("final_test", "test").replace("_", " ") + " (%)")
     right.set_xlabel(f"paired difference (points)\nto {_style(against)[3]}")
-    _explain(figure, {run: bool(there) for run, there in ((THIS_RUN, own), (REFERENCE, pale))})
+    _explain(figure, table)
     return Picture(figure, _best_in_words(table, against), table)
 
 
@@ -243,15 +243,17 @@ def _mark(
     axes.plot(*mean, look["marker"], color=colour, alpha=look["alpha"], ms=look["ms"])
 
 
-def _explain(figure: Figure, runs: dict[str, bool]) -> None:
-    """A legend of what is strong, what pale, and what a bar and a dot are."""
+def _explain(figure: Figure, table: pd.DataFrame) -> None:
+    """A legend of what is strong, what pale, and, where there are any, of seeds and intervals."""
     black: dict[str, Any] = {"color": "#000000", "marker": "o"}
     labels = {THIS_RUN: "this run", REFERENCE: "pale: shipped reference"}
-    handles = {
-        labels[run]: Line2D([], [], **black, **LOOKS[run]) for run, there in runs.items() if there
-    }
-    handles["a seed"] = Line2D([], [], color="#000000", marker=".", ls="", alpha=0.5)
-    handles["95% interval"] = Line2D([], [], color="#000000")
+    runs = [run for run in labels if table["run"].eq(run).any()]
+    handles = {labels[run]: Line2D([], [], **black, **LOOKS[run]) for run in runs}
+    if (table["seeds"] > 1).any():
+        handles["a seed"] = Line2D([], [], color="#000000", marker=".", ls="", alpha=0.5)
+        handles["95% interval"] = Line2D([], [], color="#000000")
+    else:
+        handles = {name + ", one seed": handle for name, handle in handles.items()}
     legend_below(figure, handles, columns=4)
 
 

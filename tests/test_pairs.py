@@ -96,6 +96,20 @@ def test_the_reference_stands_beside_a_run_of_nearly_the_same_density():
     assert {line.get_alpha() for line in left.lines} == {1.0, 0.4}
 
 
+def test_the_legend_names_what_is_drawn():
+    def names(*tables: pd.DataFrame) -> list[str]:
+        picture = pairs.compare_treatments(*tables, against="fine-tune-quarter")
+        return [text.get_text() for text in picture.figure.legends[0].get_texts()]
+
+    assert names(tickets(seeds=(0,))) == ["this run, one seed"]
+    explained = ["a seed", "95% interval"]
+    assert names(tickets()) == ["this run", *explained]
+    assert names(tickets(seeds=(0,)), tickets()) == [
+        *("this run", "pale: shipped reference"),
+        *explained,
+    ]
+
+
 def test_blocks_name_the_settings_that_differ():
     study = pd.concat([tickets(), tickets(learning_rate=0.01)])
     blocks = set(pairs.compare_treatments(study, against="fine-tune-quarter").table["block"])
