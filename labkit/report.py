@@ -86,8 +86,10 @@ def _pictures(run: Tables, reference: Tables | None) -> Iterator[Picture]:
             yield phases.instability_against_rewind(dense)
     if tickets["rewind"].nunique() > 1 and "rewind" in treatments:
         yield phases.phase_diagram(tickets)
-    elif "reinitialise" in treatments and rates > 1:
+    elif "reinitialise" in treatments and rates > 1 and not paths.empty:
         yield phases.contradiction_map(tickets)
+    elif "reinitialise" in treatments and rates > 1:
+        yield pairs.difference_by_learning_rate(tickets, behind)
     elif "scratch-e" in treatments:
         yield pairs.compare_treatments(tickets, behind, against="fine-tune-quarter")
         if "structured" in set(tickets["kind"]):
