@@ -273,7 +273,7 @@ def contradiction_map(tickets: pd.DataFrame, column: str = "final_test_accuracy"
     for axes, kind in zip(panels, kinds, strict=False):
         _draw_kind(axes, table[table["kind"] == kind], rates)
         axes.set_title(f"{kind}: {KINDS[kind]}", fontsize="medium")
-        axes.sharey(panels[0])
+        axes.set_ylim(_gain_range(table))  # the same for all kinds
     panels[0].set_ylabel("ticket − re-initialised (points)")
     _draw_initial(panels[-1], unstable, rates)
     sns.despine(figure)
@@ -308,6 +308,14 @@ def contradictions(tickets: pd.DataFrame, column: str = "final_test_accuracy") -
             | {"low": low, "high": high, "seeds": len(gains)}
         )
     return pd.DataFrame(rows)
+
+
+def _gain_range(table: pd.DataFrame) -> tuple[float, float]:
+    """From the lowest to the highest end of an interval, zero included."""
+    ends = table[["gain", "low", "high"]]  # one seed has no interval
+    low, high = min(0.0, ends.min().min()), max(0.0, ends.max().max())
+    margin = 0.08 * max(high - low, 0.5)
+    return low - margin, high + margin
 
 
 def _draw_kind(axes: Axes, table: pd.DataFrame, rates: list[float]) -> None:

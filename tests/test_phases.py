@@ -140,6 +140,16 @@ def test_gains_are_paired_by_kind_rate_and_density(tickets: pd.DataFrame):
     picture.svg()
 
 
+def test_kinds_share_a_range_that_holds_all_intervals(tickets: pd.DataFrame):
+    noisy = (tickets["kind"] == "structured") & (tickets["seed"] == 2)
+    tickets.loc[noisy & (tickets["treatment"] == "rewind"), "final_test_accuracy"] += 0.3
+    picture = phases.contradiction_map(tickets[tickets["rewind"] == 0])
+    one, other, _ = picture.figure.axes
+    assert one.get_ylim() == other.get_ylim()
+    low, high = other.get_ylim()
+    assert low < picture.table["low"].min() and high > picture.table["high"].max()
+
+
 def test_the_map_does_without_instability_and_without_one_kind(tickets: pd.DataFrame):
     some = tickets[tickets["kind"] == "structured"].assign(instability=math.nan)
     picture = phases.contradiction_map(some[some["seed"] == 0])
