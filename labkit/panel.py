@@ -183,7 +183,7 @@ class Panel:
         for choice in (self.preset, self.size):
             choice.observe(lambda _: self._offer_members(), "value")
         self.member.observe(lambda _: self._choose(), "value")
-        self.round.observe(lambda _: self._draw(), "value")
+        self.round.observe(lambda _: self._choosing or self._draw(), "value")
         self._clock.observe(lambda change: self._on_clock(change["new"]), "value")
         wrap = ipywidgets.Layout(flex_flow="row wrap", display="flex")
         self._parts = (
@@ -242,7 +242,9 @@ class Panel:
             self.readings = Readings(experiment, self.store)
             options = [("the latest", _LATEST)]
             options += [(str(number), number) for number in range(experiment.rounds + 1)]
+            self._choosing = True  # drawn once, below
             self.round.options = options
+            self._choosing = False
             if not self.session.active and self.session.state != "ready":
                 generation = self.session.generation
                 self.session = Session()

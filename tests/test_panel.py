@@ -386,9 +386,9 @@ class Changes(RuleBasedStateMachine):
         self.panel._forecaster.forecast = lambda _: Forecast(1, 1.0, 1.0)  # type: ignore
 
     @rule(seed=st.integers(0, 2**32))
-    def change_fifty_times(self, seed: int) -> None:
+    def change_eighty_times(self, seed: int) -> None:
         dice = Random(seed)  # cheaper than a draw each
-        for _ in range(50):
+        for _ in range(80):
             part = dice.choice(list(self.panel.controls.parts.values()))
             if hasattr(part, "options"):
                 part.index = dice.randrange(len(part.options))
