@@ -77,7 +77,12 @@ def instability(errors: Tensor) -> float:
 
 @torch.no_grad()
 def error_along(
-    network: Population, one: State, other: State, data: Data, analysis: Instability
+    network: Population,
+    one: State,
+    other: State,
+    data: Data,
+    analysis: Instability,
+    precision: str = "float32",
 ) -> Path:
     """Train and test error on the line between two states of a network.
 
@@ -97,8 +102,8 @@ def error_along(
             line.load_state_dict(
                 {n: _where(between, t, states[n]) for n, t in line.state().items()}
             )
-        train.append(1 - evaluate_on(line, data, sample).accuracy)
-        test.append(1 - evaluate_on(line, data, data.test).accuracy)
+        train.append(1 - evaluate_on(line, data, sample, precision).accuracy)
+        test.append(1 - evaluate_on(line, data, data.test, precision).accuracy)
     return Path(alphas, torch.cat(train), torch.cat(test))
 
 

@@ -327,7 +327,8 @@ def _analyse(chunk: list[Trial], data: Data, store: Store, device: str) -> Itera
     ends += [ready.network[i].state() for i in range(len(others))]
     paths: list[dict[str, Any]] = []
     for i, j in combinations(range(len(ends)), 2):
-        path = error_along(ready.network, ends[i], ends[j], data, analysis)
+        precision = ready.recipe.precision
+        path = error_along(ready.network, ends[i], ends[j], data, analysis, precision)
         paths.append(
             {
                 "pair": f"{i}-{j}",

@@ -22,6 +22,7 @@ from labkit.networks import BatchNorm, Masks, Population, State
 OPTIMIZERS = ("adam", "sgd")
 AUGMENTATIONS = ("none", "flip-crop")
 PRECISIONS = ("float32", "bfloat16")
+EVALUATED = 1_000  # images at a time, over all replicas: more would not fit Binder's memory
 
 
 @dataclass(frozen=True)
@@ -316,9 +317,10 @@ def evaluate_on(
     Batch normalisation uses its running statistics. No example is dropped.
     """
     network.eval()
+    size = max(100, EVALUATED // network.replicas)
     loss = torch.zeros(network.replicas, dtype=torch.float64, device=split.labels.device)
     correct = torch.zeros_like(loss)
-    for images, labels in zip(split.images.split(1_000), split.labels.split(1_000), strict=True):
+    for images, labels in zip(split.images.split(size), split.labels.split(size), strict=True):
         with _autocast(precision, images.device):
             logits = network(data.normalise(images)[None]).float()  # (R, B, classes)
         everywhere = labels.expand(network.replicas, -1)
