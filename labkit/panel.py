@@ -183,7 +183,7 @@ class Panel:
         for choice in (self.preset, self.size):
             choice.observe(lambda _: self._offer_members(), "value")
         self.member.observe(lambda _: self._choose(), "value")
-        self.round.observe(lambda _: self._choosing or self._draw(), "value")
+        self.round.observe(lambda _: self._show_round(), "value")
         self._clock.observe(lambda change: self._on_clock(change["new"]), "value")
         wrap = ipywidgets.Layout(flex_flow="row wrap", display="flex")
         self._parts = (
@@ -299,6 +299,10 @@ class Panel:
         self.progress.value = 100 if session.state == "done" else session.pace.percent
         paused = session.state == "paused"
         self.buttons["Pause"].description = "Continue" if paused else "Pause"
+
+    def _show_round(self) -> None:
+        if not self._choosing:
+            self._draw()
 
     def _draw(self) -> None:
         own = self.readings
