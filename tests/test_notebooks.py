@@ -187,7 +187,8 @@ def test_ends_with_what_the_papers_say_and_references(path: Path):
 
 
 def defined(sources: Iterable[str]) -> set[str]:
-    return {name for source in sources for name in re.findall(r"^def (\w+)", source, re.M)}
+    pattern = r"^(?:def )?(\w+)(?:\(.*\):| = )"
+    return {name for source in sources for name in re.findall(pattern, source, re.M)}
 
 
 @every_notebook
