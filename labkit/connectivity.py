@@ -13,7 +13,8 @@ from torch import Tensor
 from labkit.checking import choice, whole
 from labkit.data import Data, Split
 from labkit.networks import BatchNorm, Population, State
-from labkit.training import evaluate_on
+from labkit.pieces import Pieces, complete
+from labkit.training import evaluating
 
 STABLE = 0.02  # instability below which training counts as stable (Frankle et al. 2020, section 3)
 STATISTICS = ("re-estimated", "interpolated")
@@ -75,7 +76,6 @@ def instability(errors: Tensor) -> float:
     return (errors.max() - (errors[0] + errors[-1]) / 2).item()
 
 
-@torch.no_grad()
 def error_along(
     network: Population,
     one: State,
@@ -90,20 +90,33 @@ def error_along(
     networks, masked where they are pruned. The ends are evaluated exactly as they were trained;
     batch-norm statistics between them are as `analysis.statistics` says.
     """
+    return complete(going_along(network, one, other, data, analysis, precision))
+
+
+@torch.no_grad()
+def going_along(
+    network: Population,
+    one: State,
+    other: State,
+    data: Data,
+    analysis: Instability,
+    precision: str = "float32",
+) -> Pieces[Path]:
+    """The same in pieces."""
     alphas = torch.linspace(0, 1, analysis.alphas)
-    train, test = [], []
+    train: list[Tensor] = []
+    test: list[Tensor] = []
     sample = data.train[: analysis.train_examples]
     for some in alphas.split(SIDE_BY_SIDE):
         states = interpolate(one, other, some)
         line = network.with_state(states)
         if analysis.statistics == "re-estimated":
             reestimate_statistics(line, data, sample)
-            between = (some > 0) & (some < 1)
-            line.load_state_dict(
-                {n: _where(between, t, states[n]) for n, t in line.state().items()}
-            )
-        train.append(1 - evaluate_on(line, data, sample, precision).accuracy)
-        test.append(1 - evaluate_on(line, data, data.test, precision).accuracy)
+            inside = (some > 0) & (some < 1)
+            line.load_state_dict({n: _where(inside, t, states[n]) for n, t in line.state().items()})
+        for split, errors in ((sample, train), (data.test, test)):
+            measured = yield from evaluating(line, data, split, precision)
+            errors.append(1 - measured.accuracy)
     return Path(alphas, torch.cat(train), torch.cat(test))
 
 

@@ -15,15 +15,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from labkit.connectivity import error_along, instability
+from labkit.connectivity import going_along, instability
 from labkit.data import Data
 from labkit.experiment import REWIND, Experiment, Trial, all_trials
 from labkit.narrowing import narrow, narrow_state, surviving_units, widen_state
 from labkit.networks import Masks, Population, State
+from labkit.pieces import between
 from labkit.pruning import density, flops, full_masks, survivors
 from labkit.starting import build_network, save_snapshot, starting_point
 from labkit.store import Store
-from labkit.training import Evaluation, Recipe, evaluate_on, train
+from labkit.training import Evaluation, Recipe, evaluating, train
 
 CACHE = 20_000_000  # bytes of weights, gradients and moments that stay in a processor's cache
 MOST_EPOCHS = 2  # times the dense network's, for the budget "flops" (Liu et al. 2019, section 3)
@@ -266,9 +267,10 @@ def _finish(
     store: Store,
     device: str,
     began: float,
-) -> Iterator[Event]:
+) -> Iterator[int | Event]:
     network = ready.network
-    train_accuracy = evaluate_on(network, data, data.train).accuracy
+    pieces = evaluating(network, data, data.train, ready.recipe.precision)
+    measured = yield from between(pieces, ready.recipe.iterations - chunk[0].start)
     masks = {name: mask.cpu() for name, mask in ready.masks.items()}
     arithmetic = flops(network, data.image_shape, masks)
     unprunable = sum(p[0].numel() for p in network.parameters()) - sum(
@@ -288,7 +290,7 @@ def _finish(
             "flops": int(arithmetic[i]),
             **_early_stop(curve),
             "final_test_accuracy": curve["test_accuracy"][-1],
-            "train_accuracy": train_accuracy[i].item(),
+            "train_accuracy": measured.accuracy[i].item(),
         }
         if trial.narrow:
             ticket["widths"] = _widths(masks, network, i)
@@ -327,8 +329,8 @@ def _analyse(chunk: list[Trial], data: Data, store: Store, device: str) -> Itera
     ends += [ready.network[i].state() for i in range(len(others))]
     paths: list[dict[str, Any]] = []
     for i, j in combinations(range(len(ends)), 2):
-        precision = ready.recipe.precision
-        path = error_along(ready.network, ends[i], ends[j], data, analysis, precision)
+        line = (ready.network, ends[i], ends[j], data, analysis, ready.recipe.precision)
+        path = yield from between(going_along(*line), work(trial))
         paths.append(
             {
                 "pair": f"{i}-{j}",
@@ -339,7 +341,6 @@ def _analyse(chunk: list[Trial], data: Data, store: Store, device: str) -> Itera
                 "instability": instability(path.test_error),
             }
         )
-        yield work(trial)  # a sign of life
     result = {
         "trial": trial.describe(),
         **{

@@ -18,6 +18,8 @@ from torch.nn import functional as F
 from labkit.checking import choice, fraction, positive, several, whole
 from labkit.data import Data, Split
 from labkit.networks import BatchNorm, Masks, Population, State
+from labkit.optimizers import Moments, Optimizer
+from labkit.pieces import Pieces, between, complete
 
 OPTIMIZERS = ("adam", "sgd")
 AUGMENTATIONS = ("none", "flip-crop")
@@ -77,23 +79,6 @@ class Recipe:
         passed = sum(iteration >= round(m * self.iterations) for m in self.milestones)
         return self.learning_rate * warm * self.decay**passed
 
-    def make_optimizer(self, network: Population) -> torch.optim.Optimizer:
-        """A new optimizer, its moments zero."""
-        if self.optimizer == "adam":
-            return torch.optim.Adam(
-                network.parameters(),
-                lr=self.learning_rate,
-                weight_decay=self.weight_decay,
-                fused=True,
-            )
-        return torch.optim.SGD(
-            network.parameters(),
-            lr=self.learning_rate,
-            momentum=self.momentum,
-            weight_decay=self.weight_decay,
-            fused=True,
-        )
-
 
 @dataclass
 class Snapshot:
@@ -101,7 +86,7 @@ class Snapshot:
 
     iteration: int
     network: State
-    moments: list[dict[str, Tensor]]  # of the optimizer, one dictionary per parameter, (R, ...)
+    moments: Moments
 
 
 @dataclass
@@ -152,7 +137,7 @@ def train(
     copies: Sequence[int] | None = None,
     masks: Masks | None = None,
     start: int = 0,
-    moments: list[dict[str, Tensor]] | None = None,
+    moments: Moments | None = None,
     evaluate_at: Sequence[int] = (),
     snapshots: Sequence[int] = (),
 ) -> Iterator[Step]:
@@ -168,10 +153,9 @@ def train(
     snapshots: iterations whose state is wanted. Iteration `start` counts as reached at once.
     """
     parameters = dict(network.named_parameters())
-    optimizer = recipe.make_optimizer(network)
-    if moments:  # plain SGD has none
-        for parameter, state in zip(network.parameters(), moments, strict=True):
-            optimizer.state[parameter] = {name: value.clone() for name, value in state.items()}
+    optimizer = Optimizer(
+        recipe.optimizer, parameters.values(), recipe.momentum, recipe.weight_decay, moments
+    )
     pruned = [(parameters[name], mask.float()) for name, mask in (masks or {}).items()]
     gammas = [m.weight for m in network.modules() if isinstance(m, BatchNorm)]
     noises = list(zip(seeds, copies or [0] * len(seeds), strict=True))
@@ -179,24 +163,22 @@ def train(
 
     lowest = torch.full((network.replicas,), torch.inf, dtype=torch.float64)
 
-    def reached(iteration: int) -> Step:
+    def reached(iteration: int) -> Iterator[Step]:
         step = Step(iteration)
         if iteration in evaluate:
-            step.evaluation = _evaluation(
-                network, data, recipe, lowest, last=iteration == recipe.iterations
-            )
+            last = iteration == recipe.iterations
+            pieces = _evaluation(network, data, recipe, lowest, last)
+            step.evaluation = yield from between(pieces, Step(iteration))
             lowest.copy_(torch.minimum(lowest, step.evaluation.validation.loss))
         if iteration in save:
-            step.snapshot = Snapshot(iteration, network.state(), _moments(optimizer))
-        return step
+            step.snapshot = Snapshot(iteration, network.state(), optimizer.moments())
+        yield step
 
     _reapply(pruned)
-    yield reached(start)
+    yield from reached(start)
     batches = data_order(noises, len(data.train), recipe.batch_size, start)
     for iteration, index in zip(range(start, recipe.iterations), batches, strict=False):
         network.train()
-        for group in optimizer.param_groups:
-            group["lr"] = recipe.rate(iteration)
         index = index.to(data.train.labels.device)
         images = data.normalise(data.train.images[index])  # (R, B, C, H, W)
         if recipe.augmentation == "flip-crop":
@@ -207,24 +189,23 @@ def train(
         loss = F.cross_entropy(
             logits.flatten(0, 1), data.train.labels[index].flatten(), reduction="sum"
         )
-        optimizer.zero_grad()
         (loss / recipe.batch_size).backward()
         if recipe.slimming:
             _penalise(gammas, recipe.slimming)
-        optimizer.step()
+        optimizer.step(recipe.rate(iteration))
         _reapply(pruned)
-        yield reached(iteration + 1)
+        yield from reached(iteration + 1)
 
 
 def _evaluation(
     network: Population, data: Data, recipe: Recipe, lowest: Tensor, last: bool
-) -> Evaluation:
-    validation = evaluate_on(network, data, data.validation, recipe.precision)
+) -> Pieces[Evaluation]:
+    validation = yield from evaluating(network, data, data.validation, recipe.precision)
     chosen = torch.ones_like(lowest, dtype=torch.bool) if last else validation.loss < lowest
     test = Measurement(torch.full_like(lowest, torch.nan), torch.full_like(lowest, torch.nan))
     if chosen.any():
         improved = network if chosen.all() else network[chosen.nonzero().squeeze(1).tolist()]
-        found = evaluate_on(improved, data, data.test, recipe.precision)
+        found = yield from evaluating(improved, data, data.test, recipe.precision)
         test.loss[chosen], test.accuracy[chosen] = found.loss, found.accuracy
     return Evaluation(validation, test)
 
@@ -241,15 +222,6 @@ def _penalise(gammas: list[torch.nn.Parameter], strength: float) -> None:
     for gamma in gammas:
         assert gamma.grad is not None
         gamma.grad.add_(gamma.sign(), alpha=strength)
-
-
-def _moments(optimizer: torch.optim.Optimizer) -> list[dict[str, Tensor]]:
-    return [
-        {name: value.clone() for name, value in optimizer.state[parameter].items()}
-        for group in optimizer.param_groups
-        for parameter in group["params"]
-        if parameter in optimizer.state
-    ]
 
 
 def data_order(
@@ -308,7 +280,6 @@ def flip_and_crop(images: Tensor, noises: Sequence[Noise], iteration: int) -> Te
     return padded.gather(3, rows).gather(4, columns)
 
 
-@torch.no_grad()
 def evaluate_on(
     network: Population, data: Data, split: Split, precision: str = "float32"
 ) -> Measurement:
@@ -316,6 +287,14 @@ def evaluate_on(
 
     Batch normalisation uses its running statistics. No example is dropped.
     """
+    return complete(evaluating(network, data, split, precision))
+
+
+@torch.no_grad()
+def evaluating(
+    network: Population, data: Data, split: Split, precision: str = "float32"
+) -> Pieces[Measurement]:
+    """The same in pieces: a generator that yields between batches, and returns the measurement."""
     network.eval()
     size = max(100, EVALUATED // network.replicas)
     loss = torch.zeros(network.replicas, dtype=torch.float64, device=split.labels.device)
@@ -327,6 +306,7 @@ def evaluate_on(
         losses = F.cross_entropy(logits.transpose(1, 2), everywhere, reduction="none")
         loss += losses.double().sum(1)
         correct += (logits.argmax(2) == everywhere).sum(1)
+        yield
     return Measurement((loss / len(split)).cpu(), (correct / len(split)).cpu())
 
 
