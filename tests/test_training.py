@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from labkit import training
 from labkit.data import Data, Split
 from labkit.networks import BatchNorm, Population, build
 from labkit.pruning import Masks, Pruning, full_masks, prune
@@ -453,10 +454,11 @@ def test_the_test_set_is_read_at_new_minima_of_the_validation_loss_and_at_the_en
     network, data = fresh("lenet-8-6", [0, 1]), DATA["lenet-8-6"]
     lowest = torch.full((2,), torch.inf, dtype=torch.float64)
     rises = 0
+    at = []
     for step in train(network, recipe, data, [0, 1], evaluate_at=[0, *range(3, 25)]):
-        assert (step.evaluation is None) == (step.iteration in (1, 2))
-        if step.evaluation is None:
+        if step.evaluation is None:  # an update, or a piece of an evaluation
             continue
+        at.append(step.iteration)
         validation = evaluate_on(network, data, data.validation)
         assert torch.equal(step.evaluation.validation.loss, validation.loss)
         assert torch.equal(step.evaluation.validation.accuracy, validation.accuracy)
@@ -468,7 +470,16 @@ def test_the_test_set_is_read_at_new_minima_of_the_validation_loss_and_at_the_en
         torch.testing.assert_close(step.evaluation.test.loss[read], test.loss[read])
         assert torch.equal(step.evaluation.test.accuracy[read], test.accuracy[read])
         lowest = torch.minimum(lowest, validation.loss)
+    assert at == [0, *range(3, 25)]
     assert rises, "the loss never rose, so this showed nothing"
+
+
+def test_an_evaluation_can_be_left_between_its_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "EVALUATED", 1)  # a hundred images at a time
+    data = random_data((1, 8, 8), sizes=(60, 130, 250))  # validation in 2 pieces, test in 3
+    steps = list(train(fresh("lenet-8-6", [0]), ADAM, data, [0], evaluate_at=[0]))
+    before = [step.evaluation for step in steps if step.iteration == 0]
+    assert before[:-1] == [None] * 5 and before[-1] is not None
 
 
 @pytest.mark.parametrize(("name", "recipe"), [("lenet-8-6", ADAM), ("resnet-8-w2", AUGMENTED)])
@@ -538,7 +549,6 @@ def test_milestones_may_come_as_a_list() -> None:
 
 
 def test_tensors_of_a_device_stay_on_it() -> None:
-    saved: Tensor = next(
-        train(fresh("lenet-8-6", [0]), ADAM, DATA["lenet-8-6"], [0], evaluate_at=[0])
-    ).evaluation.validation.loss
+    steps = train(fresh("lenet-8-6", [0]), ADAM, DATA["lenet-8-6"], [0], evaluate_at=[0])
+    saved = next(step.evaluation for step in steps if step.evaluation).validation.loss
     assert saved.device.type == "cpu", "measurements are read on the CPU wherever they are made"
