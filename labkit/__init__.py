@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from labkit.data import Data, DataError, Split, load
     from labkit.experiment import TREATMENTS, Experiment, Task, Treatment
     from labkit.networks import Population, build, stack
+    from labkit.panel import Panel
     from labkit.presets import preset
     from labkit.pruning import (
         Pruning,
@@ -40,6 +41,7 @@ __all__ = [
     "Evaluated",
     "Experiment",
     "Finished",
+    "Panel",
     "Population",
     "Progress",
     "Pruning",
@@ -78,6 +80,7 @@ _HOMES = (
     "running",
     "store",
     "training",
+    "panel",
 )
 
 limit_threads()
