@@ -14,10 +14,9 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import labkit
-from labkit import machine
+from labkit import machine, presets
 from labkit.data import data_folder
 from labkit.experiment import Trial, all_trials
-from labkit.presets import NAMES, study
 from labkit.store import Store, StoreError
 
 PACKAGES = ("torch", "numpy", "pandas", "matplotlib", "seaborn", "ipywidgets", "jupyterlab")
@@ -73,7 +72,7 @@ def _data() -> Findings:
 def _shipped() -> Findings:
     folder = data_folder() / "results"
     found: set[str] = set()
-    asked = {name: _asked(name) for name in NAMES}
+    asked = {name: _asked(name) for name in presets.NAMES}
     trials = {key: trial for each in asked.values() for key, trial in each.items()}
     for path in sorted(folder.glob("*.zip")):
         try:
@@ -123,7 +122,7 @@ def _sound(result: Any, trial: Trial | None) -> bool:
 
 def _asked(name: str) -> dict[str, Trial]:
     """The trials of a preset at reference size, by their keys."""
-    return {trial.key: trial for trial in all_trials(study(name, "reference"))}
+    return {trial.key: trial for trial in all_trials(presets.study(name, "reference"))}
 
 
 def _store(folder: Path | str | None) -> Findings:
