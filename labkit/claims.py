@@ -6,11 +6,14 @@ mean of its draws. The interval is Student's t over seeds; with one seed there i
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
+from labkit.experiment import Experiment
+from labkit.presets import study as study_of
 from labkit.published import CLAIMS, FACTOR, LEAST, MATCHING, MOST, PERCENT, POINTS, Arm, Claim
 
 # Two-sided 95% quantiles of Student's t for 1, 2, ... degrees of freedom.
@@ -32,16 +35,19 @@ class Estimate:
     iterations: int
 
 
-def measure(claim: Claim, tickets: pd.DataFrame) -> Estimate | None:
+def measure(
+    claim: Claim, tickets: pd.DataFrame, study: Sequence[Experiment] = ()
+) -> Estimate | None:
     """The claim's value in a table of tickets, or None where it lacks an arm near that density.
 
     Treatments drawn several times count as the mean of their draws; seeds that lack an arm are
-    left out. Raises ValueError for a claim whose column the table does not have.
+    left out. study: the experiments whose results these are; LEAST and MOST are then theirs, even
+    where results are missing, and those of the table otherwise.
     """
-    arm, iterations = _arm(tickets, claim.arm, claim.column)
+    arm, iterations = _arm(tickets, claim.arm, claim.column, study)
     against = arm
     if claim.against is not None:
-        against, _ = _arm(tickets, claim.against, claim.column)
+        against, _ = _arm(tickets, claim.against, claim.column, study)
         arm, against = arm.align(against, join="inner")
     if claim.against is None:
         values = 100 * arm
@@ -88,21 +94,28 @@ def verdict(claim: Claim, estimate: Estimate | None) -> str:
 
 
 def table(
-    reference: pd.DataFrame | None, run: pd.DataFrame | None, preset: str = "lottery"
+    reference: pd.DataFrame | None,
+    run: pd.DataFrame | None,
+    preset: str = "lottery",
+    study: Sequence[Experiment] = (),
 ) -> pd.DataFrame:
     """One row per claim: what the paper says, the shipped reference, this run, and verdicts.
 
-    reference, run: tables of tickets, or None. Columns paper, claim, published, reference, this_run
-    are words; `*_mean`, `*_low`, `*_high`, `*_seeds`, `*_iterations` and `*_verdict` carry the
-    numbers behind them.
+    reference, run: tables of tickets, or None, perhaps of unfinished runs. study: the experiments of
+    this run, if known; the reference's are those of the preset. The columns paper, claim,
+    published, reference and this_run are words; `*_mean`, `*_low`, `*_high`, `*_seeds`,
+    `*_iterations` and `*_verdict` carry the numbers behind them.
     """
     rows = []
     for claim in CLAIMS[preset]:
         row: dict[str, Any] = {"paper": claim.paper, "claim": claim.text}
         row["published"] = claim.published
-        for name, tickets in (("reference", reference), ("this_run", run)):
+        for name, tickets, planned in (
+            ("reference", reference, study_of(preset, "reference")),
+            ("this_run", run, study),
+        ):
             has_rows = tickets is not None and not tickets.empty
-            estimate = measure(claim, tickets) if has_rows else None
+            estimate = measure(claim, tickets, planned) if has_rows else None
             row[name] = in_words(claim, estimate)
             for column in ("mean", "low", "high", "seeds", "iterations"):
                 row[f"{name}_{column}"] = getattr(estimate, column, None)
@@ -139,15 +152,27 @@ def to_text(claims: pd.DataFrame) -> str:
     return "\n\n".join(paragraphs)
 
 
-def _arm(tickets: pd.DataFrame, arm: Arm, column: str) -> tuple[pd.Series, int]:
+def _arm(
+    tickets: pd.DataFrame, arm: Arm, column: str, study: Sequence[Experiment]
+) -> tuple[pd.Series, int]:
     """Values of an arm, indexed by seed, draws averaged; and how long its networks trained."""
     rows = tickets[tickets["treatment"] == arm.treatment]
     for name, value in arm.where:
         if value in (LEAST, MOST):
-            value = rows[name].min() if value == LEAST else rows[name].max()
+            known = [_setting(e, name) for e in study] or rows[name].tolist()
+            value = min(known, default=None) if value == LEAST else max(known, default=None)
         rows = rows[rows[name] == value]
     if arm.treatment != "dense":
         rows = rows[(rows["density"] / arm.density).apply(math.log).abs() < NEAR]
     rows = rows.dropna(subset=[column])
     longest = 0 if rows.empty else int(rows["iterations"].max())
     return rows.groupby("seed")[column].mean().astype(float), longest
+
+
+def _setting(experiment: Experiment, name: str) -> float:
+    """What a numeric column of the tables says of an experiment."""
+    values = {
+        "learning_rate": experiment.task.recipe.learning_rate,
+        "rewind": float(experiment.rewind),
+    }
+    return values[name]

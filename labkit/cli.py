@@ -191,7 +191,7 @@ def _reproduce(arguments: argparse.Namespace) -> int:
     for name, study in zip(names, studies, strict=True):
         run = _follow(f"{name} ({arguments.size})", study, store, device)
         reference = _reference(name)
-        rows = table(_tickets(reference), run.tickets, name)
+        rows = table(_tickets(reference), run.tickets, name, study)
         print(f"{name}\n\n{to_text(rows)}\n")
         sections.append(Section(name, study, run, reference, rows))
     print(f"Report: {write_report(path, sections).resolve()}")
@@ -219,8 +219,9 @@ def _claims(arguments: argparse.Namespace) -> int:
         [
             table(
                 _tickets(_reference(name)),
-                _tickets(tables(_study(name, arguments.size), own)),
+                _tickets(tables(study := _study(name, arguments.size), own)),
                 name,
+                study,
             )
             for name in NAMES
         ],

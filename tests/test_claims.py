@@ -175,3 +175,14 @@ def test_least_and_most_are_those_of_the_study():
         arms = (arm(t, 0.211, {"learning_rate": which}) for t in ("rewind", "dense"))
         estimate = measure(Claim("p", "t", *arms, "test_accuracy", "points", "above", "-"), rows)
         assert estimate is not None and estimate.mean == pytest.approx(difference)
+
+
+def test_what_an_unfinished_study_lacks_is_not_measured_elsewhere():
+    planned = study("stability-dense", "reference")
+    rows = as_if_run("stability-dense", "reference")
+    part = rows[(rows["learning_rate"] == 0.1) & rows["rewind"].isin([0, 300])]
+    calm, unstable, late = CLAIMS["stability-dense"]
+    assert measure(unstable, part, planned) is not None
+    assert measure(calm, part, planned) is None and measure(late, part, planned) is None
+    said = table(part, None, "stability-dense")["reference_verdict"].tolist()
+    assert said[0] == said[2] == "not measured" != said[1]
