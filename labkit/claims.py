@@ -101,8 +101,8 @@ def table(
 ) -> pd.DataFrame:
     """One row per claim: what the paper says, the shipped reference, this run, and verdicts.
 
-    reference, run: tables of tickets, or None, perhaps of unfinished runs. study: the experiments of
-    this run, if known; the reference's are those of the preset. The columns paper, claim,
+    reference, run: tables of tickets, or None, perhaps of unfinished runs. study: the experiments
+    of this run, if known; the reference's are those of the preset. The columns paper, claim,
     published, reference and this_run are words; `*_mean`, `*_low`, `*_high`, `*_seeds`,
     `*_iterations` and `*_verdict` carry the numbers behind them.
     """
