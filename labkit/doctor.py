@@ -115,9 +115,13 @@ def _sound(result: Any, trial: Trial | None) -> bool:
         return False
     if trial is None:
         return True
-    told = result["trial"]
-    own = {"treatment": trial.label, "seed": trial.seed, "round": trial.round, "draw": trial.draw}
-    return all(told.get(name, value) == value for name, value in own.items())
+    told, own = result["trial"], trial.describe()
+    # Scratch-E and re-initialisation are two names of one thing.
+    same_thing = {"scratch-e": "reinitialise"}
+    for names in (told, own):
+        name = names.get("treatment", trial.label)
+        names["treatment"] = same_thing.get(name, name)
+    return all(told.get(n, own[n]) == own[n] for n in ("treatment", "seed", "round", "draw"))
 
 
 def _asked(name: str) -> dict[str, Trial]:
