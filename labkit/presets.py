@@ -3,7 +3,6 @@
 "quick" shows an effect on a laptop within minutes; "reference" is what the shipped results were
 made with. Where either departs from its paper stands in the README's table of deviations. A *study*
 is one experiment or several that belong together, and share the networks that they have in common.
-The presets that end in "-paper" are ready for full CIFAR-10 and a GPU; no results are shipped.
 """
 
 from collections.abc import Sequence
