@@ -28,6 +28,44 @@ for name in ("JUPYTER_PATH", "JUPYTER_CONFIG_PATH"):
     os.environ.pop(name, None)
 
 
+@pytest.fixture
+def synthetic_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tasks have the tiny data of tests.synthetic."""
+    from labkit.experiment import Task
+    from tests.synthetic import DATA
+
+    monkeypatch.setattr(Task, "data", lambda task: DATA[task.network])
+
+
+@pytest.fixture
+def store(tmp_path: Path):
+    """An empty store of the test's own, which knows nothing of shipped results."""
+    from labkit.store import Store
+
+    return Store(tmp_path / "store", shipped=False)
+
+
+@pytest.fixture
+def follow(monkeypatch: pytest.MonkeyPatch):
+    """A function that runs an experiment and gives the start of every trial."""
+    from tests.synthetic import follower
+
+    return follower(monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory):
+    """A headless browser; without one the test is skipped, but never in continuous integration."""
+    from tests.browser import chromium, find_browser
+
+    executable = find_browser()
+    if executable is None and not os.environ.get("CI"):
+        pytest.skip("no Chromium or Chrome is installed")
+    assert executable, "continuous integration needs a browser: apt install chromium"
+    with chromium(tmp_path_factory.mktemp("profile"), executable) as context:
+        yield context
+
+
 @pytest.fixture(scope="session")
 def root() -> Path:
     """The root of the repository."""

@@ -38,6 +38,9 @@ SHAPES = {  # network -> its images
     "resnet-8-w2": (3, 16, 16),
     "vgg-small": (1, 16, 16),
 }
+SGD = Recipe(
+    "sgd", 0.1, momentum=0.9, weight_decay=1e-3, batch_size=8, iterations=10, milestones=(0.5, 0.8)
+)
 DATA = {name: random_data(shape) for name, shape in SHAPES.items()}
 
 

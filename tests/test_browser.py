@@ -3,7 +3,6 @@
 Screenshots are left in tests/screenshots (LABKIT_SCREENSHOTS overrides).
 """
 
-import os
 from collections.abc import Iterator
 
 import nbformat
@@ -12,10 +11,8 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from playwright.sync_api import BrowserContext, Page
 
 from tests.browser import (
-    chromium,
     controls,
     errors,
-    find_browser,
     jupyter,
     move,
     open_notebook,
@@ -39,16 +36,6 @@ slider.observe(draw, "value")
 draw()
 ipywidgets.VBox([slider, drawing])
 """
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrowserContext]:
-    executable = find_browser()
-    if executable is None and not os.environ.get("CI"):
-        pytest.skip("no Chromium or Chrome is installed")
-    assert executable, "continuous integration needs a browser: apt install chromium"
-    with chromium(tmp_path_factory.mktemp("profile"), executable) as context:
-        yield context
 
 
 @pytest.fixture(scope="module")

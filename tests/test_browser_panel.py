@@ -4,7 +4,6 @@ A student makes three choices, presses Run, sees progress and a picture that cha
 and sees what is stored. Screenshots are left in tests/screenshots.
 """
 
-import os
 import time
 from collections.abc import Callable, Iterator
 
@@ -12,9 +11,7 @@ import pytest
 from playwright.sync_api import BrowserContext, Locator, Page
 
 from tests.browser import (
-    chromium,
     errors,
-    find_browser,
     jupyter,
     open_notebook,
     photograph,
@@ -24,16 +21,6 @@ from tests.browser import (
 from tests.notebooks import ROOT, SECONDS
 
 PLAYGROUND = ROOT / "notebooks" / "06_playground.ipynb"
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrowserContext]:
-    executable = find_browser()
-    if executable is None and not os.environ.get("CI"):
-        pytest.skip("no Chromium or Chrome is installed")
-    assert executable, "continuous integration needs a browser: apt install chromium"
-    with chromium(tmp_path_factory.mktemp("profile"), executable) as context:
-        yield context
 
 
 @pytest.fixture

@@ -32,6 +32,8 @@ from labkit.store import Store
 from labkit.training import Recipe, data_order, evaluate_on, flip_and_crop, generator, train
 from tests.synthetic import DATA, SHAPES, assert_equal, assert_same, dense_at, finish, one
 
+pytestmark = pytest.mark.usefixtures("synthetic_data")
+
 ADAM = Recipe(learning_rate=0.02, batch_size=8, iterations=6)
 SGD = Recipe("sgd", 0.1, momentum=0.9, weight_decay=1e-3, batch_size=8, iterations=6)
 LENET = Experiment(
@@ -53,16 +55,6 @@ RESNET = replace(
     instability=Instability(copies=2, alphas=3, train_examples=30),
 )
 NARROW = replace(LENET, pruning=Pruning("structured", rate=0.4), treatments=())
-
-
-@pytest.fixture(autouse=True)
-def synthetic_data(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Task, "data", lambda task: DATA[task.network])
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "store", shipped=False)
 
 
 def trained(name: str, seeds: list[int], iterations: int = 4) -> Population:

@@ -19,20 +19,18 @@ from labkit.running import Finished, Progress, missing, run, work
 from labkit.store import Store, StoreError, ship
 from labkit.training import Recipe
 from tests.synthetic import (
-    DATA,
+    SGD,
     Start,
     assert_equal,
     assert_same,
     dense_at,
     finish,
-    follower,
     initial,
 )
 
+pytestmark = pytest.mark.usefixtures("synthetic_data")
+
 ADAM = Recipe(learning_rate=0.02, batch_size=8, iterations=10)
-SGD = Recipe(
-    "sgd", 0.1, momentum=0.9, weight_decay=1e-3, batch_size=8, iterations=10, milestones=(0.5, 0.8)
-)
 LENET = Experiment(
     task=Task(network="lenet-8-6", recipe=ADAM),
     pruning=Pruning(rate=0.3, output_rate=0.1),
@@ -54,11 +52,6 @@ RESNET = Experiment(
 )
 
 
-@pytest.fixture(autouse=True)
-def synthetic_data(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Task, "data", lambda task: DATA[task.network])
-
-
 @pytest.fixture(autouse=True, scope="module")
 def one_thread():
     """Networks this small are slower with several threads, far slower beside other programs."""
@@ -66,17 +59,6 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "store", shipped=False)
-
-
-@pytest.fixture
-def follow(monkeypatch: pytest.MonkeyPatch):
-    """A function that runs an experiment and gives the start of every trial."""
-    return follower(monkeypatch)
 
 
 # --------------------------------------------------------------------------- where tickets start

@@ -1,7 +1,6 @@
 """Narrow tickets, other criteria and budgets: what each network starts from, and for how long."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -16,19 +15,18 @@ from labkit.store import Store
 from labkit.training import Recipe, generator
 from tests.synthetic import (
     DATA,
+    SGD,
     SHAPES,
     assert_equal,
     assert_same,
     dense_at,
     finish,
-    follower,
     initial,
     one,
 )
 
-SGD = Recipe(
-    "sgd", 0.1, momentum=0.9, weight_decay=1e-3, batch_size=8, iterations=10, milestones=(0.5, 0.8)
-)
+pytestmark = pytest.mark.usefixtures("synthetic_data")
+
 LENET = Experiment(
     task=Task(network="lenet-8-6", recipe=SGD),
     pruning=Pruning("structured", rate=0.4),
@@ -60,22 +58,6 @@ SLIMMING = replace(
 )
 ALL = {"lenet": LENET, "conv": CONV, "resnet": RESNET, "slimming": SLIMMING}
 each = pytest.mark.parametrize("experiment", ALL.values(), ids=ALL)
-
-
-@pytest.fixture(autouse=True)
-def synthetic_data(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Task, "data", lambda task: DATA[task.network])
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "store", shipped=False)
-
-
-@pytest.fixture
-def follow(monkeypatch: pytest.MonkeyPatch):
-    """A function that runs an experiment and gives the start of every trial."""
-    return follower(monkeypatch)
 
 
 def whole(trial: Trial):
