@@ -56,11 +56,5 @@ def instance(name: str, value: object, kind: type) -> None:
         raise ValueError(f"{name} must be a {kind.__name__}, not {value!r}")
 
 
-def flag(name: str, value: object) -> None:
-    """The value must be True or False."""
-    if type(value) is not bool:
-        raise ValueError(f"{name} must be True or False, not {value!r}")
-
-
 def _or_none(optional: bool) -> str:
     return " or None" if optional else ""

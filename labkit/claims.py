@@ -14,7 +14,8 @@ import pandas as pd
 
 from labkit.experiment import Experiment
 from labkit.presets import study as study_of
-from labkit.published import CLAIMS, FACTOR, LEAST, MATCHING, MOST, PERCENT, POINTS, Arm, Claim
+from labkit.published import CLAIMS, FACTOR, LEAST, MOST, PERCENT, POINTS, Arm, Claim
+from labkit.results import MATCHING
 
 # Two-sided 95% quantiles of Student's t for 1, 2, ... degrees of freedom.
 _T95 = (
@@ -81,9 +82,9 @@ def verdict(claim: Claim, estimate: Estimate | None) -> str:
     if math.isnan(estimate.low):
         return "one seed: no interval"
     if claim.expected == "matching":
-        if estimate.mean >= -MATCHING:
+        if estimate.mean >= -100 * MATCHING:
             return "agrees"
-        return "disagrees" if estimate.high < -MATCHING else "undecided"
+        return "disagrees" if estimate.high < -100 * MATCHING else "undecided"
     if estimate.low <= claim.threshold <= estimate.high:
         return "undecided"
     return (

@@ -116,12 +116,10 @@ def _sound(result: Any, trial: Trial | None) -> bool:
     if trial is None:
         return True
     told, own = result["trial"], trial.describe()
-    # Scratch-E and re-initialisation are two names of one thing.
-    same_thing = {"scratch-e": "reinitialise"}
-    for names in (told, own):
-        name = names.get("treatment", trial.label)
-        names["treatment"] = same_thing.get(name, name)
-    return all(told.get(n, own[n]) == own[n] for n in ("treatment", "seed", "round", "draw"))
+    # By what is done and not by its name: one treatment may have two.
+    choices = own.get("choices", {})
+    same = {**choices, **told.get("choices", {}), "name": ""} == {**choices, "name": ""}
+    return same and all(told.get(n, own[n]) == own[n] for n in ("seed", "round", "draw"))
 
 
 def _asked(name: str) -> dict[str, Trial]:

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-MATCHING = 0.2  # points below the dense network that still match it (Frankle et al. 2020, 4)
-STABLE = 2.0  # points of instability below which training is stable (Frankle et al. 2020, 3)
+from labkit.connectivity import STABLE
+
 POINTS, PERCENT, FACTOR = "points", "%", "x"
 
 LEAST, MOST = "least", "most"  # the smallest or largest value that a column has in a study
@@ -69,7 +69,7 @@ def _better(
 
 
 def _instability(text: str, one: Arm, expected: str, published: str) -> Claim:
-    return Claim(_LMC, text, one, None, "instability", POINTS, expected, published, STABLE)
+    return Claim(_LMC, text, one, None, "instability", POINTS, expected, published, 100 * STABLE)
 
 
 def _lottery() -> tuple[Claim, ...]:

@@ -55,11 +55,6 @@ TINY = Experiment(
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path, shipped=False)
-
-
-@pytest.fixture
 def panel(store: Store) -> Iterator[Panel]:
     yield Panel(TINY, store=store, device="cpu")
     Widget.close_all()

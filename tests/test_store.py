@@ -25,11 +25,6 @@ results = st.dictionaries(st.text(), values, max_size=4)
 KEY, OTHER = "0" * 32, "f" * 32
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "store", shipped=False)
-
-
 # Few examples, since a busy disk takes a tenth of a second to flush each.
 @settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=30
