@@ -370,7 +370,8 @@ def _follow(title: str, study: "Study", store: "Store", device: str) -> "Tables"
     from labkit.experiment import all_trials
     from labkit.progress import follow
     from labkit.results import tables
-    from labkit.running import missing, run
+    from labkit.running import run
+    from labkit.scheduling import missing
 
     todo = len(missing(study, store))
     trials = len({trial.key for trial in all_trials(study)})

@@ -15,7 +15,7 @@ from labkit.networks import Population, build
 from labkit.planning import plan
 from labkit.progress import duration
 from labkit.pruning import Pruning
-from labkit.running import missing, work
+from labkit.scheduling import missing, work
 from labkit.store import Store
 
 BINDER_MEGABYTES, BINDER_SECONDS = 2_000, 3_600  # over the first the kernel is killed

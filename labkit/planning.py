@@ -19,7 +19,7 @@ from labkit.data import Data
 from labkit.experiment import Experiment, Task, Trial, all_trials
 from labkit.networks import Population, build
 from labkit.pruning import full_masks
-from labkit.running import missing, side_by_side, work
+from labkit.scheduling import missing, side_by_side, work
 from labkit.store import Store
 from labkit.training import Recipe, evaluate_on, train
 

@@ -17,17 +17,15 @@ from torch import Tensor
 
 from labkit.connectivity import going_along, instability
 from labkit.data import Data
-from labkit.experiment import REWIND, Experiment, Trial, all_trials
+from labkit.experiment import REWIND, Experiment, Trial
 from labkit.narrowing import narrow, narrow_state, surviving_units, widen_state
 from labkit.networks import Masks, Population, State
 from labkit.pieces import between
 from labkit.pruning import density, flops, full_masks, survivors
+from labkit.scheduling import MOST_EPOCHS, missing, restores, side_by_side, work
 from labkit.starting import build_network, save_snapshot, starting_point
 from labkit.store import Store
 from labkit.training import Evaluation, Recipe, evaluating, train
-
-CACHE = 20_000_000  # bytes of weights, gradients and moments that stay in a processor's cache
-MOST_EPOCHS = 2  # times the dense network's, for the budget "flops" (Liu et al. 2019, section 3)
 
 
 @dataclass
@@ -88,90 +86,6 @@ def run(
             done += sum(map(work, chunk))
 
 
-def missing(experiment: Experiment | Sequence[Experiment], store: Store) -> list[Trial]:
-    """The trials that `run` has to train, in an order in which it can: those without a result, and
-    those whose weights a later one needs and only results are known of.
-    """
-    trials: dict[str, Trial] = {}
-    for trial in all_trials(experiment):
-        # Of experiments that share it, one with an analysis, for which its weights are kept.
-        if trial.key not in trials or trial.analysed:
-            trials[trial.key] = trial
-    needed: set[str] = set()
-    todo: list[Trial] = []
-    for key, trial in reversed(trials.items()):
-        if store.get(key) is None or (key in needed and not store.has_tensors(key)):
-            todo.append(trial)
-            needed |= {other.key for other in trial.needs}
-    return todo[::-1]
-
-
-def side_by_side(trials: list[Trial], device: str) -> Iterator[list[Trial]]:
-    """Trials of one task in groups that train side by side, in an order that respects needs."""
-    for _, group in groupby(trials, lambda t: (id(t.experiment), t.round, t.analysis)):
-        yield from _chunks(list(group), device)
-
-
-def work(trial: Trial) -> int:
-    """Iterations that a trial trains for; with the budget "flops" the most that it can be."""
-    iterations = trial.experiment.task.recipe.iterations
-    if trial.analysis:
-        itself = replace(trial, analysis=False)
-        each = work(itself) if trial.round else iterations - trial.start
-        return each * (trial.experiment.instability.copies - 1)
-    if trial.treatment.budget == "flops" and trial.round:
-        return MOST_EPOCHS * iterations
-    if trial.treatment.budget == "quarter" and trial.round:
-        return max(1, iterations // 4)
-    return iterations - trial.start
-
-
-def _chunks(trials: list[Trial], device: str) -> Iterator[list[Trial]]:
-    """Trials of one experiment and round with one schedule and one architecture, in even groups
-    that train fastest side by side.
-    """
-
-    def schedule(trial: Trial) -> tuple[int, str, str, bool, bool, bool]:
-        treatment = trial.treatment
-        last = "last" if treatment.schedule == "last" else ""
-        return trial.start, last, treatment.budget, trial.slims, _restores(trial), _alone(trial)
-
-    limit = population_limit(trials[0].experiment, device)
-    for (*_, alone), group in groupby(sorted(trials, key=schedule), schedule):
-        rest = list(group)
-        most = 1 if alone else limit
-        while rest:
-            size = -(-len(rest) // -(-len(rest) // most))
-            yield rest[:size]
-            rest = rest[size:]
-
-
-def _alone(trial: Trial) -> bool:
-    """Whether it must be a population of one: where global pruning gives each seed other widths, or
-    other FLOPs, or where its copies are the population.
-    """
-    by_size = trial.narrow or trial.treatment.budget == "flops"
-    uneven = trial.experiment.pruning.scope == "global" or trial.treatment.mask == "random"
-    return trial.analysis or (by_size and uneven)
-
-
-def population_limit(experiment: Experiment, device: str) -> int:
-    """How many networks to train side by side: what fits the cache of a processor, or enough to
-    keep a GPU busy.
-    """
-    if device != "cpu":
-        return 64
-    network = build_network(experiment, experiment.task.data())
-    return max(1, min(8, CACHE // (16 * sum(p.numel() for p in network.parameters()))))
-
-
-def _restores(trial: Trial) -> bool:
-    if trial.start == 0 or trial.treatment.weights != "rewound":
-        return False
-    # Copies of the dense network go on as if nothing had happened.
-    return trial.round == 0 or trial.experiment.optimizer_state == "restored"
-
-
 @dataclass
 class _Prepared:
     """A population that is ready to train. masks: of the whole network that it was cut from."""
@@ -194,7 +108,7 @@ def _prepare(
     recipe = _recipe(first, network, joint, data)
     network.load_state_dict(_side_by_side(states))
     restored: list[State] = []
-    if _restores(first):
+    if restores(first):
         restored = [_side_by_side(parts) for parts in zip(*moments, strict=True)]
     if first.narrow:
         restored = _narrow_moments(restored, network, joint)

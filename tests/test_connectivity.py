@@ -27,7 +27,8 @@ from labkit.experiment import REWIND, Experiment, Task, Trial, all_trials
 from labkit.networks import BatchNorm, Population, build
 from labkit.pruning import Pruning
 from labkit.results import tables
-from labkit.running import Finished, Progress, missing, run, work
+from labkit.running import Finished, Progress, run
+from labkit.scheduling import missing, work
 from labkit.store import Store
 from labkit.training import Recipe, data_order, evaluate_on, flip_and_crop, generator, train
 from tests.synthetic import DATA, SHAPES, assert_equal, assert_same, dense_at, finish, one

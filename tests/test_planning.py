@@ -10,7 +10,8 @@ from labkit import planning
 from labkit.data import Data, Split
 from labkit.experiment import Experiment, Task
 from labkit.planning import plan
-from labkit.running import run, work
+from labkit.running import run
+from labkit.scheduling import work
 from labkit.store import Store
 from labkit.training import Recipe
 

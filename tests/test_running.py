@@ -11,11 +11,12 @@ import pandas as pd
 import pytest
 import torch
 
-from labkit import running
+from labkit import running, scheduling
 from labkit.experiment import REWIND, TREATMENTS, Experiment, Task, Treatment, Trial
 from labkit.pruning import Pruning, apply_masks, prune
 from labkit.results import tables
-from labkit.running import Finished, Progress, missing, run, work
+from labkit.running import Finished, Progress, run
+from labkit.scheduling import missing, side_by_side, work
 from labkit.store import Store, StoreError, ship
 from labkit.training import Recipe
 from tests.synthetic import (
@@ -360,9 +361,9 @@ def test_progress_counts_every_iteration_of_every_network(store: Store) -> None:
 
 
 def test_a_population_has_one_schedule_and_a_limited_size(monkeypatch) -> None:
-    monkeypatch.setattr(running, "population_limit", lambda *_: 3)
+    monkeypatch.setattr(scheduling, "population_limit", lambda *_: 3)
     trials = replace(FULL, treatments=tuple(TREATMENTS), draws=3).trials(1)
-    chunks = list(running.side_by_side(trials, "cpu"))
+    chunks = list(side_by_side(trials, "cpu"))
     assert sorted(t.key for chunk in chunks for t in chunk) == sorted(t.key for t in trials)
     for chunk in chunks:
         assert len(chunk) <= 3
