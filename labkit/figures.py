@@ -60,6 +60,7 @@ def early_stop_against_density(
 ) -> Picture:
     """Iteration of minimum validation loss against density, an arm per treatment."""
     picture = _against_density(tickets, reference, "early_stop", "early stop (iteration)", 1)
+    picture.figure.axes[0].set_ylim(bottom=0)  # an interval of two seeds can reach below
     arms = picture.table[picture.table["treatment"] == "rewind"]
     picture.summary = "Iteration of minimum validation loss against density; lower learns faster."
     if not arms.empty:

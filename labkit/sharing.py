@@ -6,7 +6,7 @@ from dataclasses import fields, is_dataclass
 from typing import Any
 
 from labkit.experiment import TREATMENTS, Experiment, Treatment, settings
-from labkit.presets import NAMES, SIZES, preset
+from labkit.presets import NAMES, SIZES, study
 
 
 def as_python(experiment: Experiment) -> str:
@@ -33,10 +33,10 @@ def as_command(experiment: Experiment) -> str:
     found = []
     for name in NAMES:
         for size in SIZES:
-            try:
-                start = dict(settings_in_words(preset(name, size)))
-            except ValueError:  # a study of several experiments
+            several = study(name, size)
+            if len(several) > 1:  # `labkit run` would run them all
                 continue
+            start = dict(settings_in_words(several[0]))
             changes = [f"{path}={text}" for path, text in wanted.items() if start[path] != text]
             found.append((name, size, changes))
     name, size, changes = min(found, key=lambda one: len(one[2]))
