@@ -4,7 +4,7 @@ from collections import Counter
 from functools import lru_cache
 
 from labkit.experiment import Experiment, Task, all_trials
-from labkit.presets import NAMES, SIZES, study
+from labkit.presets import NAMES, PRESETS, study
 from labkit.pruning import Pruning
 from labkit.readings import Readings
 from labkit.sharing import settings_in_words
@@ -103,8 +103,8 @@ def _catalogue() -> tuple[tuple[str, Experiment], ...]:
     """All experiments with the names of their presets and sizes."""
     found = [(PLAYGROUND, _PLAYGROUND)]
     for name in NAMES:
-        for size in SIZES:
-            found += [(f"{name} ({size})", experiment) for experiment in study(name, size)]
+        for size, several in PRESETS[name].items():
+            found += [(f"{name} ({size})", experiment) for experiment in several]
     return tuple(found)
 
 

@@ -163,7 +163,7 @@ def _arm(
             known = [_setting(e, name) for e in study] or rows[name].tolist()
             value = min(known, default=None) if value == LEAST else max(known, default=None)
         rows = rows[rows[name] == value]
-    if arm.treatment != "dense":
+    if arm.density is not None:
         rows = rows[(rows["density"] / arm.density).apply(math.log).abs() < NEAR]
     rows = rows.dropna(subset=[column])
     longest = 0 if rows.empty else int(rows["iterations"].max())

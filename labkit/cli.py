@@ -165,7 +165,12 @@ def _add_device(parser: argparse.ArgumentParser) -> None:
 
 def _add_experiment(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("preset", metavar="PRESET", help="lottery, ...")
-    _add_size(parser)
+    parser.add_argument(
+        "--size",
+        default="quick",
+        metavar="SIZE",
+        help="quick (the default), reference, or a full size such as vgg-16-a, hours of a GPU",
+    )
     parser.add_argument(
         "--set",
         action="append",

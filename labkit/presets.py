@@ -1,8 +1,10 @@
 """The papers' experiments as named values, each in a quick and a reference size.
 
 "quick" shows an effect on a laptop within minutes; "reference" is what the shipped results were
-made with. Where either departs from its paper stands in the README's table of deviations. A *study*
-is one experiment or several that belong together, and share the networks that they have in common.
+made with. Where either departs from its paper stands in the README's table of deviations. A *full
+size* is named after a network of the paper and is the paper's own protocol on the paper's own data,
+hours of a GPU. A *study* is one experiment or several that belong together, and share the networks
+that they have in common.
 """
 
 from collections.abc import Sequence
@@ -14,7 +16,7 @@ from labkit.experiment import TREATMENTS, Experiment, Task
 from labkit.pruning import Pruning
 from labkit.training import Recipe
 
-SIZES = ("quick", "reference")
+SIZES = ("quick", "reference")  # of every preset; each has full sizes beside them
 Study = tuple[Experiment, ...]
 _THREE, _FIVE = (0, 1, 2), (0, 1, 2, 3, 4)
 
@@ -58,9 +60,10 @@ _LOTTERY_QUICK = replace(
 )
 
 # Liu et al. 2019 on small images. One-shot, so one round; tickets rewind to the initialisation.
+_HALF = Pruning(kind="structured", rate=0.5)
 _RETHINKING = Experiment(
     task=Task("cifar10-16", "vgg-small", _sgd(0.1, 1_500), examples=20_000),
-    pruning=Pruning(kind="structured", rate=0.5),
+    pruning=_HALF,
     rounds=1,
     treatments=_treatments("fine-tune-quarter", "fine-tune", "scratch-e", "scratch-b"),
     seeds=_FIVE,
@@ -68,19 +71,20 @@ _RETHINKING = Experiment(
 )
 
 
-def _slimming(e: Experiment, penalty: float) -> Study:
+def _slimming(e: Experiment, penalty: float, rate: float = 0.5) -> Study:
     recipe = replace(e.task.recipe, slimming=penalty)
     return (
         replace(
             e,
             task=replace(e.task, recipe=recipe),
-            pruning=Pruning(kind="structured", criterion="gamma", scope="global", rate=0.5),
+            pruning=Pruning(kind="structured", criterion="gamma", scope="global", rate=rate),
             treatments=_treatments("fine-tune-quarter", "scratch-e", "scratch-b"),
         ),
     )
 
 
 def _unstructured(e: Experiment) -> Study:
+    """At 20% density and at 5%."""
     treatments = _treatments("fine-tune-quarter", "scratch-e", "scratch-rescaled")
     return tuple(
         replace(e, pruning=Pruning(scope="global", rate=rate), treatments=treatments)
@@ -88,7 +92,7 @@ def _unstructured(e: Experiment) -> Study:
     )
 
 
-def _learning_rates(e: Experiment) -> Study:
+def _learning_rates(e: Experiment, filters: Pruning) -> Study:
     return tuple(
         replace(
             e,
@@ -96,7 +100,7 @@ def _learning_rates(e: Experiment) -> Study:
             pruning=pruning,
             treatments=_treatments("reinitialise"),
         )
-        for pruning in (Pruning(scope="global", rate=0.8), Pruning(kind="structured", rate=0.5))
+        for pruning in (Pruning(scope="global", rate=0.8), filters)
         for rate in (0.1, 0.01)
     )
 
@@ -123,6 +127,7 @@ _LENET = replace(
     rounds=0,
 )
 REWINDS = (0, 30, 100, 300, 1_000)
+_MORE = (3, 4, 5, 6, 7)  # seeds of which the accuracy is measured, and not the instability
 
 
 def _rewound(e: Experiment, rewinds: Sequence[int]) -> Study:
@@ -139,7 +144,7 @@ def _reconciliation(e: Experiment) -> Study:
     unstable the dense network is at its initialisation.
     """
     weights = replace(e, treatments=_treatments("reinitialise"), instability=Instability())
-    filters = replace(weights, pruning=Pruning(kind="structured", rate=0.5), rounds=1)
+    filters = replace(weights, pruning=_HALF, rounds=1)
     dense = replace(e, rounds=0)
     return tuple(_with_rate(one, rate) for rate in (0.1, 0.01) for one in (dense, weights, filters))
 
@@ -160,35 +165,113 @@ _LENET_QUICK_SGD = replace(
 )
 _STABILITY_QUICK = replace(_LENET_QUICK_SGD, pruning=Pruning(scope="global", rate=0.5), rounds=3)
 
+# The papers' own protocols. Convolutions are pruned at another rate than dense layers.
+_LENET_FULL = replace(
+    _LOTTERY, task=Task(recipe=replace(_LOTTERY.task.recipe, iterations=50_000)), draws=3
+)
+
+
+def _conv(network: str, learning_rate: float, iterations: int, conv_rate: float) -> Study:
+    """Frankle & Carbin 2019, section 3 and figure 2."""
+    recipe = Recipe(optimizer="adam", learning_rate=learning_rate, iterations=iterations)
+    task = Task("cifar10", network, recipe)
+    return (
+        replace(_LENET_FULL, task=task, pruning=replace(_LOTTERY.pruning, conv_rate=conv_rate)),
+    )
+
+
+# Liu et al. 2019, section 4: 160 epochs of 45,000 images. Filters of VGG-16-A by layer; of
+# ResNet-56-A and -B by stage, the most sensitive of its 27 blocks left alone (Li et al. 2017).
+_VGG_16_A = Pruning(kind="structured", layer_rates=(0.5, *[0.0] * 6, *[0.5] * 6))
+
+
+def _filters_of_resnet_56(kept: tuple[int, int, int], spared: Sequence[int]) -> Pruning:
+    """kept: filters of the first convolutions of blocks, of 16, 32 and 64 per stage. spared: the
+    numbers of those that keep all, among 2, 4, ..., 54.
+    """
+    by_stage = [1 - left / width for left, width in zip(kept, (16, 32, 64), strict=True)]
+    rates = (0.0 if n in spared else by_stage[(n - 2) // 18] for n in range(2, 55, 2))
+    return Pruning(kind="structured", layer_rates=tuple(rates))
+
+
+def _rethinking_full(network: str, pruning: Pruning = _HALF) -> Experiment:
+    task = Task("cifar10", network, _sgd(0.1, 160 * 45_000 // 64))
+    return replace(_RETHINKING, task=task, pruning=pruning, evaluate_every=703)
+
+
+# Frankle et al. 2020, section 3 and appendix A.
+def _stability_full(network: str, rounds: int) -> Experiment:
+    return replace(
+        _STABILITY,
+        task=Task("cifar10", network, _sgd(0.1, 63_000, batch_size=128)),
+        pruning=Pruning(scope="global", rate=0.2),
+        rounds=rounds,
+        seeds=_THREE,
+        evaluate_every=1_000,
+        instability=Instability(copies=3),
+    )
+
+
+_RESNET_20, _VGG_16 = _stability_full("resnet-20", 9), _stability_full("vgg-16", 20)
+_REWINDS_FULL = (0, 100, 500, 1_000, 2_000, 5_000)
+
 PRESETS: dict[str, dict[str, Study]] = {
-    "lottery": {"quick": (_LOTTERY_QUICK,), "reference": (_LOTTERY,)},
+    "lottery": {
+        "quick": (_LOTTERY_QUICK,),
+        "reference": (_LOTTERY,),
+        "lenet-300-100": (_LENET_FULL,),
+        "conv-2": _conv("conv-2", 2e-4, 20_000, 0.1),
+        "conv-4": _conv("conv-4", 3e-4, 25_000, 0.1),
+        "conv-6": _conv("conv-6", 3e-4, 30_000, 0.15),
+    },
     "rethinking-structured": {
         "quick": (_RETHINKING_QUICK,),
         "reference": (_RETHINKING,),
+        "vgg-16-a": (_rethinking_full("vgg-16", _VGG_16_A),),
+        "resnet-56-a": (
+            _rethinking_full("resnet-56", _filters_of_resnet_56((14, 28, 57), (16, 20, 38, 54))),
+        ),
+        "resnet-56-b": (
+            _rethinking_full(
+                "resnet-56",
+                _filters_of_resnet_56((6, 22, 57), (16, 18, 20, 34, 38, 54)),
+            ),
+        ),
     },
     "rethinking-slimming": {
         "quick": _slimming(_RETHINKING_QUICK, 1e-2),
         "reference": _slimming(_RETHINKING, 2e-3),
+        "vgg-19": _slimming(_rethinking_full("vgg-19"), 1e-4, 0.7),
     },
     "rethinking-unstructured": {
         "quick": _unstructured(_RETHINKING_QUICK),
         "reference": _unstructured(_RETHINKING),
+        "vgg-19": _unstructured(_rethinking_full("vgg-19")),
     },
     "rethinking-learning-rate": {
-        "quick": _learning_rates(_RETHINKING_QUICK),
-        "reference": _learning_rates(_RETHINKING),
+        "quick": _learning_rates(_RETHINKING_QUICK, _HALF),
+        "reference": _learning_rates(_RETHINKING, _HALF),
+        "vgg-16": _learning_rates(_rethinking_full("vgg-16"), _VGG_16_A),
     },
     "stability-dense": {
         "quick": (_LENET_QUICK, *_rewound(_LENET_QUICK_SGD, (0, 100))),
         "reference": (_LENET, *_rewound(replace(_STABILITY, rounds=0), REWINDS)),
+        "resnet-20": _rewound(replace(_RESNET_20, rounds=0), _REWINDS_FULL),
+        "vgg-16": _rewound(replace(_VGG_16, rounds=0), _REWINDS_FULL),
     },
     "stability-imp": {
         "quick": _rewound(_STABILITY_QUICK, (0, 100)),
-        "reference": _rewound(_STABILITY, (0, 300)),
+        "reference": (
+            *_rewound(_STABILITY, (0, 300)),
+            *_rewound(replace(_STABILITY, seeds=_MORE, instability=Instability()), (0, 300)),
+        ),
+        "resnet-20": _rewound(_RESNET_20, (0, 500, 2_000)),
+        "vgg-16": _rewound(_VGG_16, (0, 1_000)),
     },
     "reconciliation": {
         "quick": _reconciliation(_STABILITY_QUICK),
         "reference": _reconciliation(_STABILITY),
+        "resnet-20": _reconciliation(_RESNET_20),
     },
 }
 NAMES = tuple(PRESETS)
@@ -202,7 +285,7 @@ PAPERS = {  # what `labkit reproduce` takes -> the presets it runs
 def study(name: str, size: str = "quick") -> Study:
     """The named experiments. Raises ValueError for an unknown name or size, listing the known."""
     choice("preset", name, NAMES)
-    choice("size", size, SIZES)
+    choice(f"size of {name}", size, PRESETS[name])
     return PRESETS[name][size]
 
 

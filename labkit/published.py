@@ -21,16 +21,19 @@ FINAL = "final_test_accuracy"
 @dataclass(frozen=True)
 class Arm:
     """Networks of a table of tickets. treatment: as in the tables ("dense" is round 0). density:
-    where they are read, in (0, 1]; ignored for the dense network. where: columns and their values,
-    among which LEAST and MOST are those of the study, whatever its size.
+    where they are read, in (0, 1]; None is wherever there are any, for the dense network and for
+    one-shot pruning. where: columns and their values, among which LEAST and MOST are those of the
+    study, whatever its size.
     """
 
     treatment: str
-    density: float = 1.0
+    density: float | None = None
     where: tuple[tuple[str, Any], ...] = ()
 
 
-def arm(treatment: str, density: float = 1.0, where: Mapping[str, Any] | None = None) -> Arm:
+def arm(
+    treatment: str, density: float | None = None, where: Mapping[str, Any] | None = None
+) -> Arm:
     """The arm whose columns have these values."""
     return Arm(treatment, density, tuple((where or {}).items()))
 
@@ -123,34 +126,33 @@ def _lottery() -> tuple[Claim, ...]:
 
 
 def _structured() -> tuple[Claim, ...]:
-    tuned, dense = arm("fine-tune-quarter", 0.25), arm("dense")
-    small, longer = arm("scratch-e", 0.25), arm("scratch-b", 0.25)
+    tuned, dense = arm("fine-tune-quarter"), arm("dense")
+    small, longer = arm("scratch-e"), arm("scratch-b")
     return (
         _better(
             _RTH,
-            "With half of the filters, Scratch-B does at least as well as fine-tuning",
+            "After pruning filters, Scratch-B does at least as well as fine-tuning",
             *(longer, tuned, "93.78 against 93.41% (VGG-16-A)", "matching"),
         ),
         _better(
             _RTH,
-            "With half of the filters, Scratch-E does at least as well as fine-tuning",
+            "After pruning filters, Scratch-E does at least as well as fine-tuning",
             *(small, tuned, "93.62 against 93.41% (VGG-16-A)", "matching"),
         ),
         _better(
             _RTH,
-            "With half of the filters, Scratch-B matches the dense network",
+            "After pruning filters, Scratch-B matches the dense network",
             *(longer, dense, "93.78 against 93.63% (VGG-16-A)", "matching"),
         ),
     )
 
 
 def _slimming() -> tuple[Claim, ...]:
-    tuned, longer = arm("fine-tune-quarter", 0.25), arm("scratch-b", 0.25)
+    tuned, longer = arm("fine-tune-quarter"), arm("scratch-b")
     return (
         _better(
             _RTH,
-            "With half of the filters, chosen by slimming, Scratch-B does at least as well as "
-            "fine-tuning",
+            "After slimming, Scratch-B does at least as well as fine-tuning",
             *(longer, tuned, "93.81 against 93.60% (VGG-19, 70%)", "matching"),
         ),
     )
@@ -175,7 +177,7 @@ def _unstructured() -> tuple[Claim, ...]:
 
 def _learning_rates() -> tuple[Claim, ...]:
     claims = []
-    for kind, what, density in (("unstructured", "weights", 0.2), ("structured", "filters", 0.25)):
+    for kind, what, density in (("unstructured", "weights", 0.2), ("structured", "filters", None)):
         for rate, size in ((MOST, "large"), (LEAST, "small")):
             where = {"kind": kind, "learning_rate": rate}
             ticket, fresh = arm("rewind", density, where), arm("reinitialise", density, where)
