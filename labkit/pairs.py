@@ -18,8 +18,8 @@ from matplotlib.lines import Line2D
 from labkit.claims import NEAR, interval
 from labkit.figures import STYLE
 from labkit.picture import Picture, empty_axes, figure_of, legend_below
+from labkit.results import SETTINGS
 
-SETTINGS = ("dataset", "network", "learning_rate", "kind", "criterion", "scope", "rewind")
 KINDS = {"unstructured": ("#0072B2", "-", "o"), "structured": ("#D55E00", "--", "s")}
 THIS_RUN, REFERENCE = "this run", "reference"
 LOOKS: dict[str, dict[str, Any]] = {

@@ -10,6 +10,8 @@ from labkit.connectivity import STABLE
 from labkit.experiment import Experiment, all_trials
 from labkit.store import Store
 
+# What tells apart the networks of a study, beside its seeds, rounds and treatments.
+SETTINGS = ("dataset", "network", "learning_rate", "kind", "criterion", "scope", "rewind")
 MATCHING = 0.002  # below the dense accuracy that still matches it (Frankle et al. 2020, section 4)
 
 
@@ -39,7 +41,8 @@ def tables(experiment: Experiment | Sequence[Experiment], store: Store) -> Table
     """
     several = [experiment] if isinstance(experiment, Experiment) else experiment
     parts = [_tables(one, store) for one in several]
-    return Tables(*(_joined(same) for same in zip(*parts, strict=True)))
+    tickets, curves, paths = (_joined(same) for same in zip(*parts, strict=True))
+    return Tables(_with_verdicts(tickets), curves, paths)
 
 
 def _joined(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
@@ -60,6 +63,7 @@ def _tables(e: Experiment, store: Store) -> tuple[pd.DataFrame, pd.DataFrame, pd
             "learning_rate": e.task.recipe.learning_rate,
             "kind": e.pruning.kind,
             "criterion": e.pruning.criterion,
+            "scope": e.pruning.scope,
             "rewind": e.rewind,
             "seed": trial.seed,
             "round": trial.round,
@@ -79,11 +83,11 @@ def _tables(e: Experiment, store: Store) -> tuple[pd.DataFrame, pd.DataFrame, pd
             label |= {"iterations": steps[-1] - trial.start, "density": result["ticket"]["density"]}
             tickets[row] = {**label, **result["ticket"]}
             curves.append(pd.DataFrame({**label, **result["curve"]}))
-    return _with_verdicts(pd.DataFrame(list(tickets.values()))), _joined(curves), _joined(paths)
+    return pd.DataFrame(list(tickets.values())), _joined(curves), _joined(paths)
 
 
 def _with_verdicts(tickets: pd.DataFrame) -> pd.DataFrame:
-    """The columns `matching` and `stable` of one experiment."""
+    """The columns `matching` and `stable`, among networks of the same settings."""
     if tickets.empty:
         return tickets
     for name in ("instability", "train_instability"):
@@ -91,8 +95,10 @@ def _with_verdicts(tickets: pd.DataFrame) -> pd.DataFrame:
             tickets[name] = float("nan")
     known = tickets["instability"].notna()
     tickets["stable"] = tickets["instability"].lt(STABLE).astype(object).where(known, None)
-    dense = tickets.loc[tickets["round"] == 0, "final_test_accuracy"]
-    spread = float(dense.std(ddof=1)) if len(dense) > 1 else 0.0
-    least = dense.mean() - max(MATCHING, spread)
-    tickets["matching"] = tickets["final_test_accuracy"] >= least
+    tickets["matching"] = False
+    for _, alike in tickets.groupby(list(SETTINGS)):
+        dense = alike[alike["round"] == 0].drop_duplicates("seed")["final_test_accuracy"]
+        spread = float(dense.std(ddof=1)) if len(dense) > 1 else 0.0
+        least = dense.mean() - max(MATCHING, spread)
+        tickets.loc[alike.index, "matching"] = alike["final_test_accuracy"] >= least
     return tickets
