@@ -24,6 +24,7 @@ from labkit.published import CLAIMS
 from labkit.results import tables
 from labkit.store import Store
 
+WELCOME = "00_welcome.ipynb"  # the lesson that lists the lessons
 TITLES = {
     "lottery": "The lottery ticket hypothesis: tickets against the same masks with new weights",
     "rethinking": "Rethinking the value of network pruning: small networks trained from scratch",
@@ -133,17 +134,17 @@ def _if_known(name: str) -> pd.DataFrame | None:
 
 
 def lessons_table(folder: Path) -> str:
-    """The lessons with the first sentence of each, its minutes and its exercises, in Markdown."""
-    rows = ["| lesson | what you do | minutes | exercises |", "|---|---|---|---|"]
-    for path in sorted(folder.glob("*.ipynb")):
-        lesson = course.read(path)
-        first = lesson["cells"][0]["source"]
-        text = " ".join(first.split("\n\n")[2].split())
-        sentence = re.split(r"(?<=[.?!]) (?=[A-Z])", text)[0]
-        minutes = re.search(r"\*\*Minutes\.\*\* \D*(\d+)", first)
-        link = f"[{course.title(lesson)}](notebooks/{path.name})"
+    """The lessons with their questions, as the first lesson lists them, their minutes and their
+    exercises, in Markdown.
+    """
+    welcome = "\n".join(cell["source"] for cell in course.read(folder / WELCOME)["cells"])
+    rows = ["| lesson | question | minutes | exercises |", "|---|---|---|---|"]
+    for name, question in re.findall(r"\]\((\w+\.ipynb)\) \| (.+?) \|", welcome):
+        lesson = course.read(folder / name)
+        minutes = re.search(r"\*\*Minutes\.\*\* \D*(\d+)", lesson["cells"][0]["source"])
+        link = f"[{course.title(lesson)}](notebooks/{name})"
         exercises = sum(bool(course.EXERCISE.search(c["source"])) for c in lesson["cells"])
-        rows.append(f"| {link} | {sentence} | {minutes[1] if minutes else ''} | {exercises} |")
+        rows.append(f"| {link} | {question} | {minutes[1] if minutes else ''} | {exercises} |")
     return "\n".join(rows)
 
 

@@ -1,14 +1,16 @@
 """Every check accepts the reference answer and names the mistake of every typical wrong one."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
-from labkit import apply_masks, checks, remove_lowest
+from labkit import Pruning, apply_masks, checks, remove_lowest
 from labkit.checks import NotWritten, Verdict, WrongAnswer
+from labkit.checks._welcome import TINY
 from labkit.networks import build
 
 # --- Answers: the reference of each exercise, and mutants by the name of their fault ------------
@@ -234,6 +236,20 @@ REVERSAL = {"A": "structure", "B": "learning rate", "C": "budget", "D": "fan-in"
 COPIES = {"A": "same", "B": "same", "C": "different", "D": "different", "E": "same", "F": "same"}
 MATCHES = dict(zip("ABCDE", ["matches", "falls behind", "matches", "falls behind", "matches"]))  # noqa: B905
 
+
+def paired_interval(one, other, t, *, ddof=1, of_mean=True, swap=False):
+    d = other - one if swap else one - other
+    half = t * d.std(correction=ddof) / (len(d) ** 0.5 if of_mean else 1)
+    return (d.mean() - half).item(), (d.mean() + half).item()
+
+
+def unpaired(one, other, t):
+    half = t * ((one.var() + other.var()) / len(one)).sqrt()
+    mean = (one - other).mean()
+    return (mean - half).item(), (mean + half).item()
+
+
+PAPERS = {"A": "rethinking", "B": "lottery", "C": "connectivity"}
 SYMPTOMS = {
     "A": "masked gradients",
     "B": "test-set stop",
@@ -264,7 +280,11 @@ REFERENCES: dict[str, Any] = {
     "matching": matching,
     "resumed_rates": lambda rates, k: list(rates[k:]),
     "when_tickets_match": MATCHES,
+    "experiment": replace(TINY, pruning=Pruning(rate=0.3), rounds=5, seeds=(0, 1, 2)),
+    "density_after": lambda rate, rounds: (1 - rate) ** rounds,
+    "papers": PAPERS,
     "symptoms": SYMPTOMS,
+    "paired_interval": paired_interval,
     "audit": audit,
 }
 
@@ -380,6 +400,19 @@ MUTANTS: list[tuple[str, str, Any]] = [
     ("audit", "frozen weights unseen", lambda s, t, m: "revived" if t[~m].any() else "fine"),
     ("audit", "false alarm",
      lambda s, t, m: "frozen" if (t[m] == 0).any() else audit(s, t, m)),
+    ("experiment", "field pruning", replace(TINY, pruning=Pruning(rate=0.7), rounds=5)),
+    ("experiment", "field seeds", replace(TINY, pruning=Pruning(rate=0.3), rounds=5, seeds=(3,))),
+    ("experiment", "another kind of answer", "tiny"),
+    ("density_after", "rates added up", lambda rate, rounds: 1 - rate * rounds),
+    ("density_after", "sparsity", lambda rate, rounds: 1 - (1 - rate) ** rounds),
+    ("density_after", "rate kept", lambda rate, rounds: rate**rounds),
+    ("density_after", "a round less", lambda rate, rounds: (1 - rate) ** (rounds - 1)),
+    ("papers", "B: connectivity", PAPERS | {"B": "connectivity"}),
+    ("paired_interval", "unpaired", unpaired),
+    ("paired_interval", "spread of the seeds",
+     lambda *arms: paired_interval(*arms, of_mean=False)),
+    ("paired_interval", "divided by n", lambda *arms: paired_interval(*arms, ddof=0)),
+    ("paired_interval", "other way round", lambda *arms: paired_interval(*arms, swap=True)),
     ("symptoms", "A: frozen by value", SYMPTOMS | {"A": "frozen by value"}),
     ("when_tickets_match", "B: matches", MATCHES | {"B": "matches"}),
 ]  # fmt: skip

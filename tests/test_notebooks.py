@@ -65,7 +65,26 @@ def attribute(tag: str, name: str) -> str:
 
 
 def test_the_lessons_of_the_course_exist():
-    assert {"00_welcome", "01_pruning", "02_lottery_tickets"} <= {path.stem for path in NOTEBOOKS}
+    names = {path.name for path in NOTEBOOKS}
+    assert {"00_welcome.ipynb", "01_pruning.ipynb", "02_lottery_tickets.ipynb"} <= names
+
+
+def test_the_first_lesson_lists_all_with_their_minutes():
+    listed = "\n".join(cell.source for cell in read(NOTEBOOKS[0]).cells)
+    rows = re.findall(r"\]\((\w+\.ipynb)\) \| .+ \| (\d+) \|", listed)
+    assert [name for name, _ in rows] == [path.name for path in NOTEBOOKS]
+    for path, (_, minutes) in zip(NOTEBOOKS, rows, strict=True):
+        said = re.search(r"\*\*Minutes\.\*\* \D*(\d+)", read(path).cells[0].source)
+        assert said and said[1] == minutes, path.name
+
+
+@pytest.mark.parametrize("path", [p for p in NOTEBOOKS if "playground" not in p.name], ids=str)
+def test_a_lesson_has_three_to_five_exercises(path: Path):
+    exercises = [c for c in read(path).cells if c.source.startswith("## Exercise ")]
+    assert 3 <= len(exercises) <= 5
+    for exercise in exercises:
+        assert re.match(r"## Exercise \d: .+ \((easy|medium|hard|open), \d+ minutes\)", exercise.source)
+        assert exercise.source.count("<details><summary>Hint") == 2
 
 
 @every_notebook

@@ -10,6 +10,7 @@ NotImplementedError counts as not written yet. No check prints a solution.
 """
 
 from labkit.checks._judging import NotWritten, Verdict, WrongAnswer
+from labkit.checks._museum import check_audit, check_paired_interval, check_symptoms
 from labkit.checks._pruning import (
     check_global_masks,
     check_idle,
@@ -34,13 +35,12 @@ from labkit.checks._structure import (
     check_scratch_b_iterations,
 )
 from labkit.checks._tickets import (
-    check_audit,
     check_controls,
     check_early_stop,
     check_reinitialise,
     check_rewind,
-    check_symptoms,
 )
+from labkit.checks._welcome import check_density_after, check_experiment, check_papers
 
 __all__ = [
     "NotWritten",
@@ -49,7 +49,9 @@ __all__ = [
     "check_audit",
     "check_controls",
     "check_copies",
+    "check_density_after",
     "check_early_stop",
+    "check_experiment",
     "check_flops_of_narrow_layer",
     "check_global_masks",
     "check_idle",
@@ -59,6 +61,8 @@ __all__ = [
     "check_masked_step",
     "check_matching",
     "check_narrow",
+    "check_paired_interval",
+    "check_papers",
     "check_prune_once",
     "check_reinitialise",
     "check_resumed_rates",

@@ -226,6 +226,30 @@ def compare_all(
         compare(question.case, found, question.right, dict.fromkeys(suspects or (), found))
 
 
+def check_choices(answers: object, right: Mapping[str, str], because: Mapping[str, str]) -> None:
+    """Examine a dictionary of chosen words, one per question.
+
+    right: question -> word; because: word -> what choosing it would mean.
+    """
+    if callable(answers):
+        answers = ask(answers, "your answers")
+    if not isinstance(answers, Mapping):
+        fail(UNUSABLE, "your answers", f"a dictionary with {', '.join(right)}", answers)
+    if not any(answers.get(question) for question in right):
+        raise Unwritten
+    for question in right:
+        answer = answers.get(question, "")
+        if answer not in because:
+            words = f"one of {', '.join(because)}"
+            fail(Fault("no such choice", "that is none of the choices", "Check the spelling."),
+                 question, words, repr(answer))  # fmt: skip
+        if answer != right[question]:
+            fault = Fault(
+                f"{question}: {answer}", f"for {question}, {answer} is not it", because[answer]
+            )
+            fail(fault, question, "another choice", describe(answer))
+
+
 def mask_like(case: str, found: Any, shape: torch.Size) -> Tensor:
     """The answer if it is a bool tensor of this shape; fails otherwise."""
     if not isinstance(found, Tensor) or found.dtype != torch.bool or found.shape != shape:

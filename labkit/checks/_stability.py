@@ -10,6 +10,7 @@ from labkit.checks._judging import (
     Fault,
     Question,
     ask,
+    check_choices,
     compare,
     compare_all,
     exercise,
@@ -17,7 +18,6 @@ from labkit.checks._judging import (
     same,
     state_like,
 )
-from labkit.checks._tickets import check_choices
 from labkit.networks import State, build
 from labkit.training import generator
 

@@ -10,12 +10,12 @@ from labkit.checks._judging import (
     Fault,
     Question,
     ask,
+    check_choices,
     compare_all,
     exercise,
     fail,
     same,
 )
-from labkit.checks._tickets import check_choices
 from labkit.training import generator
 
 MANY = (

@@ -8,14 +8,12 @@ import torch
 from torch import Tensor
 
 from labkit.checks._judging import (
-    UNUSABLE,
     Fault,
     Question,
-    Unwritten,
     ask,
+    check_choices,
     compare,
     compare_all,
-    describe,
     exercise,
     fail,
     same,
@@ -258,30 +256,6 @@ def _courses() -> Iterator[tuple[str, list[int], list[float], list[float]]]:
         yield f"{words}: losses {losses}", iterations[: len(losses)], losses, accuracies
 
 
-def check_choices(answers: object, right: Mapping[str, str], because: Mapping[str, str]) -> None:
-    """Examine a dictionary of chosen words, one per question.
-
-    right: question -> word; because: word -> what choosing it would mean.
-    """
-    if callable(answers):
-        answers = ask(answers, "your answers")
-    if not isinstance(answers, Mapping):
-        fail(UNUSABLE, "your answers", f"a dictionary with {', '.join(right)}", answers)
-    if not any(answers.get(question) for question in right):
-        raise Unwritten
-    for question in right:
-        answer = answers.get(question, "")
-        if answer not in because:
-            words = f"one of {', '.join(because)}"
-            fail(Fault("no such choice", "that is none of the choices", "Check the spelling."),
-                 question, words, repr(answer))  # fmt: skip
-        if answer != right[question]:
-            fault = Fault(
-                f"{question}: {answer}", f"for {question}, {answer} is not it", because[answer]
-            )
-            fail(fault, question, "another choice", describe(answer))
-
-
 @exercise(
     "every claim has its control.",
     "A control shares with the ticket everything except what the sentence is about.",
@@ -302,77 +276,3 @@ def check_controls(answers: Mapping[str, str]) -> None:
         "random-mask": "A random mask keeps nothing but the total number of survivors.",
     }
     check_choices(answers, right, because)
-
-
-@exercise(
-    "every symptom has its bug.",
-    "Ask what was measured: a count, a value that never moves, a maximum, an arm, a line.",
-)
-def check_symptoms(answers: Mapping[str, str]) -> None:
-    """A dictionary: which bug explains each report? Choose "masked gradients", "frozen by value",
-    "test-set stop", "re-initialised mask" or "interpolated statistics", each once.
-
-    A More weights than the density says are not zero. B In all arms the reported accuracy is above
-    the one at the lowest validation loss. C Half of the weights have their initial values. D The
-    re-initialised control is as bad as a random mask with new weights. E Networks with batch
-    normalisation alone have a barrier, even between copies that part in the last iterations.
-    """
-    right = {"A": "masked gradients", "B": "test-set stop", "C": "frozen by value"}
-    right |= {"D": "re-initialised mask", "E": "interpolated statistics"}
-    because = {
-        "masked gradients": "That lets the optimizer's moments revive removed weights.",
-        "frozen by value": "That keeps weights from learning for the value that they have.",
-        "test-set stop": "That reports the best of many looks at the test set.",
-        "re-initialised mask": "That changes which weights an arm keeps.",
-        "interpolated statistics": "That makes the middle of a line worse than its weights are.",
-    }
-    check_choices(answers, right, because)
-
-
-REVIVED_UNSEEN = Fault(
-    "revived weights unseen",
-    "a removed weight that is not zero was not noticed",
-    "Look at the trained weights where the mask is false.",
-)
-FROZEN_UNSEEN = Fault(
-    "frozen weights unseen",
-    "a survivor that has not moved was not noticed",
-    "Compare trained and start where the mask is true.",
-)
-FALSE_ALARM = Fault(
-    "false alarm",
-    "nothing is wrong here",
-    "A survivor may pass through zero, and a removed weight was not zero at the start.",
-)
-
-
-@exercise(
-    "every revived and every frozen weight is found, and honest training passes.",
-    "`(trained[~mask] != 0).any()` is the one half; the other compares `trained[mask]`.",
-)
-def check_audit(answer: Callable[[Tensor, Tensor, Tensor], str]) -> None:
-    """`audit(start, trained, mask)`: what is wrong with the training of a pruned layer, "revived"
-    if a removed weight is not zero after training, else "frozen" if a survivor has exactly the
-    value that it started from, else "fine".
-
-    start, trained: weights of the dense initialisation and after training, of one shape; mask:
-    bool, True where a weight survives.
-    """
-    start, mask = torch.tensor([0.5, -0.2, 0.3, -0.4]), torch.tensor([True, False, True, False])
-    layers = (
-        ("fine", [0.6, 0.0, 0.1, 0.0], mask),
-        ("revived", [0.6, 1e-9, 0.1, 0.0], mask),
-        ("revived", [0.6, -0.2, 0.1, 0.0], mask),
-        ("frozen", [0.5, 0.0, 0.1, 0.0], mask),
-        ("revived", [0.5, 0.0, 0.1, 0.7], mask),
-        ("fine", [0.0, 0.0, 0.1, 0.0], mask),
-        ("fine", [0.0, 0.0, 0.0, 0.0], ~mask & mask),
-        ("frozen", [0.6, -0.1, 0.3, 0.2], mask | ~mask),
-    )
-    missed = {"revived": REVIVED_UNSEEN, "frozen": FROZEN_UNSEEN, "fine": FALSE_ALARM}
-    for right, values, survives in layers:
-        trained = torch.tensor(values)
-        case = f"start {describe(start)}, trained {values}, mask {survives.int().tolist()}"
-        found = ask(answer, case, start, trained, survives)
-        if found != right:
-            fail(missed[right], case, right, found)
