@@ -206,8 +206,9 @@ def test_ends_with_what_the_papers_say_and_references(path: Path):
 
 
 def defined(sources: Iterable[str]) -> set[str]:
-    pattern = r"^(?:def )?(\w+)(?:\(.*\):| = )"
-    return {name for source in sources for name in re.findall(pattern, source, re.M)}
+    pattern = r"^def (\w+)|^(\w+) = "
+    found = (pair for source in sources for pair in re.findall(pattern, source, re.M))
+    return {function or variable for function, variable in found}
 
 
 @every_notebook
