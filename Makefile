@@ -2,8 +2,8 @@
 #
 #   make reproduce    reproduce the papers' results on the bundled data, with a report
 #   make lab          open the first notebook in JupyterLab
-#   make test         run all tests               (make test ARGS="-k pruning")
-#   make test-colab   test the panel with the ipywidgets of Colab, 7.7.1
+#   make test         run all tests (make test ARGS="-k pruning")
+#   make test-oldest  test with the oldest versions allowed: torch 2.6, ipywidgets 7.7 (as on Colab)
 #   make lint         check style and types
 #   make course       student, nbgrader and executed copies of the lessons, in build/course
 #   make site         the executed lessons as web pages, in build/site
@@ -18,7 +18,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/labkit-is-installed
 ARGS ?=
 
-.PHONY: help setup reproduce lab test test-colab lint course site figures constraints clean
+.PHONY: help setup reproduce lab test test-oldest lint course site figures constraints clean
 
 help:
 	@sed -n 's/^#   \(make.*\)/\1/p' Makefile
@@ -34,8 +34,8 @@ lab: $(STAMP)
 test: $(STAMP)
 	$(BIN)/python -m pytest -q -n 2 --dist worksteal $(ARGS)
 
-test-colab: $(STAMP)
-	tests/ipywidgets7.sh
+test-oldest: $(STAMP)
+	tests/oldest.sh
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -1,0 +1,15 @@
+#!/bin/sh
+# All tests that need neither a browser nor a lesson, with the oldest versions that pyproject.toml
+# allows: ipywidgets 7.7, as on Colab, torch 2.6 and numpy 1.26 among them. Without the ten thousand
+# random changes, which take those widgets many minutes. Downloads 3 GB, which uv keeps.
+set -eu
+cd "$(dirname "$0")/.."
+venv=$(mktemp -d)
+trap 'rm -rf "$venv"' EXIT
+uv=.venv/bin/uv
+"$uv" venv --quiet --clear --python .venv/bin/python "$venv"
+"$uv" pip install --quiet --python "$venv/bin/python" --resolution lowest-direct -e ".[test]"
+"$venv/bin/python" -m pytest -q -n 2 -p no:cacheprovider -W "ignore::DeprecationWarning" \
+    -W "ignore::FutureWarning" tests \
+    --ignore-glob="tests/test_browser*" --ignore=tests/test_notebooks.py \
+    --ignore=tests/test_course.py --ignore=tests/test_packaging.py -k "not ten_thousand" "$@"
