@@ -35,7 +35,7 @@ _old_threads, _thread_errors = set(_threading.enumerate()), []
 _threading.excepthook = _thread_errors.append
 """
 _AFTER = """
-import sys as _sys, time as _time, traceback as _traceback
+import resource as _resource, sys as _sys, time as _time, traceback as _traceback
 for _thread in set(_threading.enumerate()) - _old_threads:
     _thread.join(timeout=2)
 for _error in _thread_errors:
@@ -44,6 +44,8 @@ for _error in _thread_errors:
 _sys.stderr.flush()
 _time.sleep(0.1)
 print("CPU seconds:", _time.process_time())
+_peak = _resource.getrusage(_resource.RUSAGE_SELF).ru_maxrss  # in KiB, but bytes on a Mac
+print("MiB:", _peak / (2**20 if _sys.platform == "darwin" else 2**10))
 """
 
 
@@ -94,8 +96,17 @@ def execute(notebook: NotebookNode, folder: Path, seconds: float = SECONDS) -> l
 
 def cpu_seconds(notebook: NotebookNode) -> float:
     """Processor time that an executed notebook took, which does not depend on what else runs."""
+    return _said(notebook, "CPU seconds")
+
+
+def peak_memory(notebook: NotebookNode) -> float:
+    """The most memory that the kernel of an executed notebook was resident in, in MiB."""
+    return _said(notebook, "MiB")
+
+
+def _said(notebook: NotebookNode, what: str) -> float:
     last = "".join(output.get("text", "") for output in notebook.cells[-1].outputs)
-    return float(last.rpartition("CPU seconds:")[2])
+    return float(re.findall(rf"^{what}: (\S+)$", last, re.M)[-1])
 
 
 def silent_pictures(notebook: NotebookNode) -> list[str]:

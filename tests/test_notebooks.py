@@ -19,6 +19,7 @@ from tests.notebooks import (
     cpu_seconds,
     execute,
     faults,
+    peak_memory,
     read,
     silent_pictures,
 )
@@ -258,6 +259,7 @@ def test_runs_from_top_to_bottom(path: Path):
     assert told, "the first cell should tell the minutes of a quick run"
     minutes = cpu_seconds(notebook) / 60
     assert minutes < 2 * int(told[1]) + 0.5, f"{minutes:.1f} minutes of one core"
+    assert peak_memory(notebook) < 1_024, "Binder gives a lesson a gigabyte or two"
 
 
 # --- The tester, tested ---------------------------------------------------------------------
