@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from labkit.progress import Pace, duration
 from labkit.running import Evaluated, Event, Finished, Progress
 
-TICK = 0.15  # seconds of work between two looks at the controls
+TICK = 0.1  # seconds of work between two looks at the controls
 
 
 class Session:
@@ -53,8 +53,8 @@ class Session:
                 self.state = "stopped"
                 self._close()
 
-    def pull(self, generation: int, seconds: float = TICK) -> list[Evaluated | Finished]:
-        """What the run measures in about this time; nothing for a tick of another generation.
+    def pull(self, generation: int) -> list[Evaluated | Finished]:
+        """What the run measures in about TICK; nothing for a tick of another generation.
 
         What the run raises ends it, and is kept in words.
         """
@@ -62,7 +62,7 @@ class Session:
         if not self._lock.acquire(blocking=False):  # the tick before is not done yet
             return measured
         try:
-            deadline = time.perf_counter() + seconds
+            deadline = time.perf_counter() + TICK
             while self.state == "running" and generation == self.generation:
                 event = next(self._events, None)
                 if event is None:

@@ -84,7 +84,9 @@ def test_a_lesson_has_three_to_five_exercises(path: Path):
     exercises = [c for c in read(path).cells if c.source.startswith("## Exercise ")]
     assert 3 <= len(exercises) <= 5
     for exercise in exercises:
-        assert re.match(r"## Exercise \d: .+ \((easy|medium|hard|open), \d+ minutes\)", exercise.source)
+        assert re.match(
+            r"## Exercise \d: .+ \((easy|medium|hard|open), \d+ minutes\)", exercise.source
+        )
         assert exercise.source.count("<details><summary>Hint") == 2
 
 

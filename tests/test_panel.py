@@ -235,10 +235,13 @@ def test_pause_pulls_nothing_until_continued(panel: Panel, monkeypatch: pytest.M
     assert panel.session.state == "running" and panel.buttons["Pause"].description == "Pause"
 
 
-def test_stop_keeps_what_is_finished_and_run_goes_on_from_there(panel: Panel, store: Store):
+def test_stop_keeps_what_is_finished_and_run_goes_on_from_there(
+    panel: Panel, store: Store, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("labkit.session.TICK", 0.0)
     panel.buttons["Run"].click()
     while panel.session.finished < 2:
-        panel.session.pull(panel.session.generation, 0.0)
+        panel.session.pull(panel.session.generation)
     panel.buttons["Stop"].click()
     assert panel.session.state == "stopped" and "2 networks finished" in panel.state.value
     assert not panel.controls.parts["rounds"].disabled
