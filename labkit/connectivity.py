@@ -14,7 +14,7 @@ from labkit.checking import choice, whole
 from labkit.data import Data, Split
 from labkit.networks import BatchNorm, Population, State
 from labkit.pieces import Pieces, complete
-from labkit.training import evaluating
+from labkit.training import Recipe, evaluating, flip_and_crop
 
 STABLE = 0.02  # instability below which training counts as stable (Frankle et al. 2020, section 3)
 STATISTICS = ("re-estimated", "interpolated")
@@ -27,8 +27,9 @@ class Instability:
 
     copies: networks trained from one state, with different SGD noise; every pair is a line. 0
         switches the analysis off. alphas: evenly spaced points on a line, the ends included.
-    statistics: of batch normalisation between the ends, "re-estimated" on training images or
-        "interpolated" like weights, which exaggerates the barrier. Frankle et al. 2020 do not say.
+    statistics: of batch normalisation between the ends, "re-estimated" on training images with the
+        recipe's augmentation, or "interpolated" like weights, which exaggerates the barrier.
+        Frankle et al. 2020 do not say.
     train_examples: training images on which the training error is measured.
     """
 
@@ -82,15 +83,16 @@ def error_along(
     other: State,
     data: Data,
     analysis: Instability,
-    precision: str = "float32",
+    recipe: Recipe,
 ) -> Path:
     """Train and test error on the line between two states of a network.
 
     network: a population of this architecture, left as it is; one, other: states of single
-    networks, masked where they are pruned. The ends are evaluated exactly as they were trained;
-    batch-norm statistics between them are as `analysis.statistics` says.
+    networks, masked where they are pruned; recipe: by which they were trained. The ends are
+    evaluated exactly as they were trained; batch-norm statistics between them are as
+    `analysis.statistics` says.
     """
-    return complete(going_along(network, one, other, data, analysis, precision))
+    return complete(going_along(network, one, other, data, analysis, recipe))
 
 
 @torch.no_grad()
@@ -100,7 +102,7 @@ def going_along(
     other: State,
     data: Data,
     analysis: Instability,
-    precision: str = "float32",
+    recipe: Recipe,
 ) -> Pieces[Path]:
     """The same in pieces."""
     alphas = torch.linspace(0, 1, analysis.alphas)
@@ -111,20 +113,29 @@ def going_along(
         states = interpolate(one, other, some)
         line = network.with_state(states)
         if analysis.statistics == "re-estimated":
-            reestimate_statistics(line, data, sample)
+            reestimate_statistics(line, data, sample, recipe.augmentation)
             inside = (some > 0) & (some < 1)
             line.load_state_dict({n: _where(inside, t, states[n]) for n, t in line.state().items()})
         for split, errors in ((sample, train), (data.test, test)):
-            measured = yield from evaluating(line, data, split, precision)
+            measured = yield from evaluating(line, data, split, recipe.precision)
             errors.append(1 - measured.accuracy)
     return Path(alphas, torch.cat(train), torch.cat(test))
 
 
 @torch.no_grad()
 def reestimate_statistics(
-    network: Population, data: Data, split: Split, batch_size: int = 500
+    network: Population,
+    data: Data,
+    split: Split,
+    augmentation: str = "none",
+    batch_size: int = 500,
 ) -> None:
-    """Replace batch-norm statistics, in place, by their means over batches of these images."""
+    """Replace batch-norm statistics, in place, by their means over batches of these images.
+
+    augmentation: that of the recipe by which the network was trained. Without it, statistics are of
+    other images than in training, and every network seems worse: by more than a point where the
+    zeros that move in darken the images.
+    """
     norms = [module for module in network.modules() if isinstance(module, BatchNorm)]
     if not norms:
         return
@@ -133,7 +144,10 @@ def reestimate_statistics(
     for number, images in enumerate(split.images.tensor_split(-(-len(split) // batch_size))):
         for norm in norms:
             norm.momentum = 1 / (number + 1)  # the n-th batch enters a mean of n with 1 / n
-        network(data.normalise(images)[None])
+        batch = data.normalise(images)[None]
+        if augmentation == "flip-crop":
+            batch = flip_and_crop(batch, [(0, 0)], number)
+        network(batch)
     for norm in norms:
         norm.momentum = BatchNorm.momentum
 

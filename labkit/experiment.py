@@ -350,7 +350,7 @@ class Trial:
             choices = {k: v for k, v in settings(self.treatment).items() if k != "name"}
             lineage |= {**chain, "optimizer_state": e.optimizer_state, **choices, "draw": self.draw}
         if self.analysis:
-            lineage |= {"rewind": e.rewind, "instability": settings(e.instability)}
+            lineage |= {"rewind": e.rewind, "instability": asdict(e.instability)}
         return lineage
 
     def describe(self) -> dict[str, Any]:
@@ -378,6 +378,17 @@ class Trial:
     def parent(self) -> "Trial":
         """The trial of the chain whose trained weights are pruned to make this one's mask."""
         return Trial(self.experiment, self.seed, self.round - 1, REWIND)
+
+    @property
+    def dense(self) -> "Trial":
+        """The trial of its seed's dense network."""
+        return Trial(self.experiment, self.seed, 0, REWIND)
+
+    @property
+    def rewinds_to(self) -> int:
+        """The iteration from whose state of the dense network it starts; 0 where it does not."""
+        rewound = self.treatment.weights == "rewound" if self.round else self.analysis
+        return self.experiment.rewind if rewound else 0
 
     @property
     def needs(self) -> list["Trial"]:

@@ -243,7 +243,7 @@ def _analyse(chunk: list[Trial], data: Data, store: Store, device: str) -> Itera
     ends += [ready.network[i].state() for i in range(len(others))]
     paths: list[dict[str, Any]] = []
     for i, j in combinations(range(len(ends)), 2):
-        line = (ready.network, ends[i], ends[j], data, analysis, ready.recipe.precision)
+        line = (ready.network, ends[i], ends[j], data, analysis, ready.recipe)
         path = yield from between(going_along(*line), work(trial))
         paths.append(
             {

@@ -1,5 +1,6 @@
 """Scheduling: which networks a run has to train, which of them side by side, and how long for."""
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import groupby
@@ -14,19 +15,26 @@ MOST_EPOCHS = 2  # times the dense network's, for the budget "flops" (Liu et al.
 
 def missing(experiment: Experiment | Sequence[Experiment], store: Store) -> list[Trial]:
     """The trials that `run` has to train, in an order in which it can: those without a result, and
-    those whose weights a later one needs and only results are known of.
+    those of whose weights a later one needs some that the store lacks.
+
+    A dense network whose state at a rewind iteration is lacking is trained again as a whole: where
+    training is unstable, a rounding error suffices to end somewhere else, and its early and late
+    weights would not be those of one training.
     """
     trials: dict[str, Trial] = {}
     for trial in all_trials(experiment):
         # Of experiments that share it, one with an analysis, for which its weights are kept.
         if trial.key not in trials or trial.analysed:
             trials[trial.key] = trial
-    needed: set[str] = set()
+    wanted: defaultdict[str, set[str]] = defaultdict(set)  # trial -> tensors that it has to leave
     todo: list[Trial] = []
     for key, trial in reversed(trials.items()):
-        if store.get(key) is None or (key in needed and not store.has_tensors(key)):
+        if store.get(key) is None or not all(map(store.has_tensors, wanted[key])):
             todo.append(trial)
-            needed |= {other.key for other in trial.needs}
+            for other in trial.needs:
+                wanted[other.key].add(other.key)
+            if trial.rewinds_to:
+                wanted[trial.dense.key].add(trial.dense_key(trial.rewinds_to))
     return todo[::-1]
 
 

@@ -21,7 +21,7 @@ from labkit.pruning import (
     shuffle_layers,
 )
 from labkit.store import Store
-from labkit.training import Snapshot, generator, train
+from labkit.training import Snapshot, generator
 
 
 def build_network(experiment: Experiment, data: Data, replicas: int = 1) -> Population:
@@ -38,7 +38,7 @@ def starting_point(
     if trial.round == 0:
         state = _initial(trial, data, "initialisation").state()
         if trial.analysis:
-            state, moments = _rewound(trial, data, store, device)
+            state, moments = _rewound(trial, data, store)
         return state, moments, full_masks(build_network(trial.experiment, data))
     parent = store.get_tensors(trial.parent.key)
     masks = _pruned(trial, parent["final"], parent["masks"], data, device)
@@ -54,7 +54,7 @@ def starting_point(
     elif treatment.weights in ("fresh", "rescaled"):
         state = _fresh(trial, masks, data)
     else:
-        state, moments = _rewound(trial, data, store, device)
+        state, moments = _rewound(trial, data, store)
     return apply_masks(state, masks), moments, masks
 
 
@@ -100,23 +100,12 @@ def _fresh(trial: Trial, masks: Masks, data: Data) -> State:
     return state
 
 
-def _rewound(
-    trial: Trial, data: Data, store: Store, device: str
-) -> tuple[State, list[dict[str, Tensor]]]:
-    """The dense network's weights and moments at the rewind iteration, trained again if lost."""
-    network, at = _initial(trial, data, "initialisation"), trial.experiment.rewind
+def _rewound(trial: Trial, data: Data, store: Store) -> tuple[State, list[dict[str, Tensor]]]:
+    """The dense network's weights and moments at the rewind iteration."""
+    at = trial.experiment.rewind
     if at == 0:
-        return network.state(), []
+        return _initial(trial, data, "initialisation").state(), []
     saved = store.get_tensors(trial.dense_key(at))
-    if saved is None:
-        network.to(device)
-        for step in train(
-            network, trial.experiment.task.recipe, data, [trial.seed], snapshots=[at]
-        ):
-            if step.snapshot is not None:
-                save_snapshot(step.snapshot, [trial], store)
-                break
-        saved = store.get_tensors(trial.dense_key(at))
     return saved["network"], saved["moments"]
 
 

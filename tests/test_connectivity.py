@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from labkit import running, starting
+from labkit import running
 from labkit.connectivity import (
     Instability,
     error_along,
@@ -24,6 +24,7 @@ from labkit.connectivity import (
 )
 from labkit.data import Split
 from labkit.experiment import REWIND, Experiment, Task, Trial, all_trials
+from labkit.narrowing import narrow
 from labkit.networks import BatchNorm, Population, build
 from labkit.pruning import Pruning
 from labkit.results import tables
@@ -88,7 +89,7 @@ def test_the_ends_of_a_line_are_the_trained_networks_exactly(name: str, statisti
     network, data = trained(name, [0, 1]), DATA[name]
     analysis = Instability(copies=2, alphas=7, statistics=statistics, train_examples=30)
     before = network.state()
-    path = error_along(network, network[0].state(), network[1].state(), data, analysis)
+    path = error_along(network, network[0].state(), network[1].state(), data, analysis, SGD)
     assert_equal(network.state(), before)
     for at, replica in ((0, 0), (-1, 1)):
         for errors, split in ((path.test_error, data.test), (path.train_error, data.train[:30])):
@@ -102,7 +103,7 @@ def test_between_the_ends_errors_are_those_of_the_interpolated_network(statistic
     network, data = trained("resnet-8-w2", [0, 1]), DATA["resnet-8-w2"]
     analysis = Instability(copies=2, alphas=7, statistics=statistics, train_examples=30)
     ends = network[0].state(), network[1].state()
-    path = error_along(network, *ends, data, analysis)
+    path = error_along(network, *ends, data, analysis, SGD)
     for i in range(1, 6):
         alpha = i / 6
         mixed = {n: (1 - alpha) * t + alpha * ends[1][n] for n, t in ends[0].items()}
@@ -117,7 +118,7 @@ def test_between_the_ends_errors_are_those_of_the_interpolated_network(statistic
 def test_a_network_is_connected_with_itself(name: str):
     state = trained(name, [0]).state()
     analysis = Instability(copies=2, statistics="interpolated", train_examples=30)
-    path = error_along(build(name, SHAPES[name], 3), state, state, DATA[name], analysis)
+    path = error_along(build(name, SHAPES[name], 3), state, state, DATA[name], analysis, SGD)
     assert instability(path.test_error) == instability(path.train_error) == 0
     assert len(path.alphas) == 30, "as in the paper"
 
@@ -163,6 +164,25 @@ def test_re_estimated_statistics_forget_what_was_there_before():
     assert_equal(network.state(), other.state())
 
 
+def test_statistics_are_re_estimated_on_images_as_augmented_as_in_training():
+    network, data = trained("resnet-8-w2", [0, 1]), DATA["resnet-8-w2"]
+    recipe = replace(SGD, augmentation="flip-crop")
+    analysis = Instability(copies=2, alphas=3, train_examples=30)
+    ends = network[0].state(), network[1].state()
+    path = error_along(network, *ends, data, analysis, recipe)
+    middle = network.with_state({n: (t + ends[1][n]) / 2 for n, t in ends[0].items()})
+    plain = middle[0]
+    reestimate_statistics(plain, data, data.train[:30])
+    seen: list[torch.Tensor] = []
+    middle.layers[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    reestimate_statistics(middle, data, data.train[:30], "flip-crop")
+    shown = data.normalise(data.train.images[:30])
+    assert seen[0].shape == shown.shape and not torch.equal(seen[0], shown)
+    assert any((image == 0).all(0).any(0).any() for image in seen[0]), "zeros have moved in"
+    assert not torch.equal(middle.state()["layers.1.mean"], plain.state()["layers.1.mean"])
+    assert path.test_error[1] == 1 - evaluate_on(middle, data, data.test).accuracy[0]
+
+
 def test_no_image_is_left_over_alone():
     """Where pooling leaves one pixel, a batch of one image has no variance."""
     network, data = trained("vgg-small", [0], iterations=1), DATA["vgg-small"]
@@ -204,7 +224,6 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[SimpleNamespace]:
         call.final = network.state()
 
     monkeypatch.setattr(running, "train", spy)
-    monkeypatch.setattr(starting, "train", lambda *_, **__: pytest.fail("trained once more"))
     return found
 
 
@@ -303,7 +322,7 @@ def test_a_copy_without_other_noise_ends_where_the_network_ended(
             own = stored["final"]
             if event.trial.narrow:
                 network = build("lenet-8-6", SHAPES["lenet-8-6"], 3)
-                own = starting.narrow(network.with_state(own), stored["masks"]).state()
+                own = narrow(network.with_state(own), stored["masks"]).state()
             assert_equal(ends[-1], own)
             if experiment is not RESNET and event.trial.experiment.task.network != "resnet-8-w2":
                 assert event.result["instability"] == event.result["train_instability"] == 0
@@ -496,5 +515,5 @@ def test_the_train_error_of_a_line_is_read_on_the_first_training_images():
     other = replace(data, train=Split(data.train.images, labels))
     analysis = Instability(copies=2, alphas=3, train_examples=30)
     ends = network[0].state(), network[1].state()
-    paths = [error_along(network, *ends, d, analysis) for d in (data, other)]
+    paths = [error_along(network, *ends, d, analysis, SGD) for d in (data, other)]
     assert torch.equal(paths[0].train_error, paths[1].train_error)

@@ -12,13 +12,15 @@ import pytest
 import torch
 
 from labkit import running, scheduling
+from labkit.connectivity import Instability
 from labkit.experiment import REWIND, TREATMENTS, Experiment, Task, Treatment, Trial
 from labkit.pruning import Pruning, apply_masks, prune
 from labkit.results import tables
 from labkit.running import Finished, Progress, run
 from labkit.scheduling import missing, side_by_side, work
+from labkit.starting import build_network
 from labkit.store import Store, StoreError, ship
-from labkit.training import Recipe
+from labkit.training import Recipe, train
 from tests.synthetic import (
     SGD,
     Start,
@@ -321,6 +323,24 @@ def test_lost_rewind_weights_are_trained_again(store: Store) -> None:
         (store.folder / f"{Trial(REWOUND, seed, 0, REWIND).dense_key(3)}.pt").unlink()
         (store.folder / f"{Trial(REWOUND, seed, 2, REWIND).key}.json").unlink()
     pd.testing.assert_frame_equal(finish(REWOUND, store).tickets, expected.tickets, rtol=1e-3)
+
+
+def test_states_early_and_late_are_those_of_one_training(store: Store) -> None:
+    """In other company a network ends elsewhere, by rounding; so it is trained again as a whole."""
+    finish(replace(REWOUND, rewind=0, rounds=0), store)
+    (seed, *_) = REWOUND.seeds
+    alone = replace(REWOUND, seeds=(seed,), rounds=0, instability=Instability(copies=2, alphas=3))
+    dense = Trial(alone, seed, 0, REWIND)
+    marked = {name: t + 1 for name, t in store.get_tensors(dense.key)["final"].items()}
+    store.put_tensors(dense.key, {"final": marked, "masks": {}})  # another training's
+    finish(alone, store)
+    data, saved = alone.task.data(), store.get_tensors(dense.dense_key(alone.rewind))
+    network = build_network(alone, data).with_state(saved["network"])
+    options = {"start": alone.rewind, "moments": saved["moments"]}
+    for _ in train(network, alone.task.recipe, data, [seed], **options):
+        pass
+    final = store.get_tensors(dense.key)["final"]
+    assert all(torch.equal(t, final[name]) for name, t in network.state().items())
 
 
 def test_a_full_disk_stops_the_run_and_loses_nothing(
