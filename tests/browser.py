@@ -38,6 +38,10 @@ _CHROMIUM_ARGUMENTS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+_BEGUN = r"""
+() => [...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')]
+    .some(e => /[\d*]/.test(e.textContent))
+"""
 _FINISHED = r"""
 () => {
     const prompts = [...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')];
@@ -153,17 +157,28 @@ def open_notebook(page: Page, address: str, name: str) -> None:
     page.get_by_text("| Idle").first.wait_for(timeout=60_000)
 
 
+def open_in_notebook_7(page: Page, address: str, name: str) -> None:
+    """The same in Jupyter Notebook 7, which a JupyterLab serves too where it is installed."""
+    page.goto(f"{address}/notebooks/{name}.ipynb?token={_TOKEN}")
+    page.locator(".jp-Notebook").wait_for(timeout=60_000)
+    page.wait_for_timeout(5_000)  # nothing there tells that it has a kernel
+
+
 def run_all(page: Page, seconds: float = SECONDS) -> None:
     """Choose Run, Run All Cells, and wait until the last code cell has run, or one has failed."""
-    page.get_by_role("menuitem", name="Run", exact=True).click()
-    page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
     deadline = time.monotonic() + seconds
+    while True:  # until there is a kernel, Run All is dropped silently
+        page.get_by_role("menuitem", name="Run", exact=True).click()
+        page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+        page.wait_for_timeout(2_000)
+        if page.evaluate(_BEGUN) or time.monotonic() > deadline:
+            break
     while not (errors(page) or page.evaluate(_FINISHED)):
         if time.monotonic() > deadline:
             prompts = page.locator(".jp-CodeCell .jp-InputPrompt").all_text_contents()
             raise AssertionError(f"not finished within {seconds} s: {prompts}")
         page.wait_for_timeout(200)
-    page.get_by_text("| Idle").first.wait_for(timeout=60_000)
+    page.locator('.jp-Notebook-ExecutionIndicator[data-status="idle"]').wait_for(timeout=60_000)
 
 
 def errors(page: Page) -> list[str]:

@@ -21,7 +21,6 @@ from nbformat import NotebookNode
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-# A lesson that takes longer hangs. A busy machine may need more: LABKIT_NOTEBOOK_SECONDS.
 SECONDS = 900.0  # a hang must end, but time decides no test
 
 _KERNEL = "labkit-tests"

@@ -1,4 +1,4 @@
-"""The panel in a real browser, by keyboard alone, in JupyterLab and in Voila.
+"""The panel in a real browser, by keyboard alone, in JupyterLab, Notebook 7 and Voila.
 
 A student makes three choices, presses Run, sees progress and a picture that changes, presses Stop,
 and sees what is stored. Screenshots are left in tests/screenshots.
@@ -13,6 +13,7 @@ from playwright.sync_api import BrowserContext, Locator, Page
 from tests.browser import (
     errors,
     jupyter,
+    open_in_notebook_7,
     open_notebook,
     photograph,
     run_all,
@@ -62,6 +63,12 @@ def pictures(page: Page) -> Locator:
     return page.locator(".widget-html-content svg[role=img]")
 
 
+def show_pictures(page: Page) -> None:
+    """Scroll to them in one step, since a run replaces them all the time."""
+    drawn = "document.querySelector('.widget-html-content svg[role=img]')"
+    page.evaluate(f"{drawn}.scrollIntoView({{block: 'end'}})")
+
+
 def use_the_panel(page: Page, name: str) -> None:
     wait(lambda: pictures(page).count() >= 2, "no pictures")
     choose(page, "What is pruned", "filters")
@@ -78,12 +85,12 @@ def use_the_panel(page: Page, name: str) -> None:
     wait(lambda: state(page).startswith("Running"), "not running")
     wait(lambda: pictures(page).nth(1).evaluate("e => e.outerHTML") != before, "no new picture")
     wait(lambda: "dense network" in (pictures(page).nth(1).text_content() or ""), "no curve")
-    pictures(page).first.scroll_into_view_if_needed()
+    show_pictures(page)
     photograph(page, f"{name}-running")
 
     press(page, "Stop")
     wait(lambda: state(page).startswith("Stopped"), "not stopped", 60)
-    pictures(page).first.scroll_into_view_if_needed()
+    show_pictures(page)
     photograph(page, f"{name}-stopped")
 
 
@@ -100,8 +107,18 @@ def test_the_question_of_the_playground_in_jupyterlab(page: Page, tmp_path):
         choose(page, "Size", "reference")
         stored = page.locator(".widget-html-content", has_text="part of the preset lottery").last
         wait(lambda: stored.count() == 1, "no stored result", 60)
-        pictures(page).first.scroll_into_view_if_needed()
+        show_pictures(page)
         photograph(page, "panel-lab-stored")
+        assert errors(page) == []
+
+
+def test_the_panel_in_notebook_7(page: Page, tmp_path):
+    pytest.importorskip("notebook", reason="Jupyter Notebook 7 is not installed")
+    with jupyter(tmp_path / "lab", [PLAYGROUND]) as address:
+        open_in_notebook_7(page, address, PLAYGROUND.stem)
+        run_all(page)
+        assert errors(page) == []
+        use_the_panel(page, "panel-notebook-7")
         assert errors(page) == []
 
 
