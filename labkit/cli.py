@@ -11,21 +11,19 @@ import argparse
 import json
 import os
 import shlex
-import signal
 import sys
 import tempfile
-import threading
-import warnings
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from labkit import __version__
 from labkit.machine import DEVICES, available_cores, device_in_words, find_device
+from labkit.terminal import Terminated, say, silence, stopped_by_sigterm, warnings_in_one_line
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,10 +34,6 @@ if TYPE_CHECKING:
 
 DONE, FAILED, BAD_INPUT, BROKEN_PIPE, INTERRUPTED, TERMINATED = 0, 1, 2, 141, 130, 143
 SIZES = ("quick", "reference")
-
-
-class _Terminated(KeyboardInterrupt):
-    """SIGTERM: stop as Ctrl-C does."""
 
 
 class _BadUsage(ValueError):
@@ -58,15 +52,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if argv is None else argv)
     try:
-        with _warnings_in_one_line(), _stopped_by_sigterm():
+        with warnings_in_one_line(), stopped_by_sigterm():
             status = _run(words)
             sys.stdout.flush()  # a broken pipe must show here and not at the interpreter's exit
             return status
     except BrokenPipeError:
-        _silence(sys.stdout, sys.stderr)
+        silence(sys.stdout, sys.stderr)
         return BROKEN_PIPE
     except OSError as error:
-        _silence(sys.stdout)
+        silence(sys.stdout)
         return _complain(error, FAILED)
 
 
@@ -92,7 +86,7 @@ def _run(words: list[str]) -> int:
     except ValueError as error:
         return _complain(error, BAD_INPUT)
     except KeyboardInterrupt as stop:
-        status = TERMINATED if isinstance(stop, _Terminated) else INTERRUPTED
+        status = TERMINATED if isinstance(stop, Terminated) else INTERRUPTED
         return _complain(_how_to_continue(arguments, words), status)
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and "memory" not in str(error):
@@ -380,7 +374,7 @@ def _follow(title: str, study: "Study", store: "Store", device: str) -> "Tables"
 
     todo = len(missing(study, store))
     trials = len({trial.key for trial in all_trials(study)})
-    _say(
+    say(
         f"{title}: {trials} networks, {trials - todo} done before, {todo} to train on "
         f"{device_in_words(device)}; results go to {store.folder}"
     )
@@ -405,8 +399,9 @@ def _tickets(results: "Tables | None") -> "pd.DataFrame | None":
 
 def _summary(tickets: "pd.DataFrame") -> str:
     """Means by round and treatment, and by what else the experiments differ in, as plain text."""
-    settings = ["network", "learning_rate", "kind", "criterion", "rewind"]
-    by = [name for name in settings if tickets[name].nunique() > 1] + ["round", "treatment"]
+    from labkit.results import SETTINGS
+
+    by = [name for name in SETTINGS if tickets[name].nunique() > 1] + ["round", "treatment"]
     rows = tickets.groupby(by, sort=False).agg(
         density=("density", "mean"),
         accuracy=("test_accuracy", "mean"),
@@ -429,15 +424,8 @@ def _summary(tickets: "pd.DataFrame") -> str:
     return rows.rename(columns=names).to_string(index=False)
 
 
-# Messages, signals, pipes.
-
-
-def _say(message: object) -> None:
-    print(f"labkit: {message}", file=sys.stderr, flush=True)
-
-
 def _complain(message: object, status: int) -> int:
-    _say(message)
+    say(message)
     return status
 
 
@@ -446,46 +434,6 @@ def _how_to_continue(arguments: argparse.Namespace, words: list[str]) -> str:
         return "stopped"
     again = shlex.join(["labkit", *words])
     return f"stopped; networks that were finished are kept. To go on from there, run again: {again}"
-
-
-@contextmanager
-def _warnings_in_one_line() -> Iterator[None]:
-    def show(message: Warning | str, *_: Any, **__: Any) -> None:
-        # Of its own line, also when a progress bar stands on this one.
-        start = "\n" if sys.stderr.isatty() else ""
-        print(f"{start}labkit: warning: {message}", file=sys.stderr, flush=True)
-
-    with warnings.catch_warnings():
-        warnings.filterwarnings("default", category=UserWarning)
-        warnings.showwarning = show
-        yield
-
-
-@contextmanager
-def _stopped_by_sigterm() -> Iterator[None]:
-    def stop(*_: Any) -> NoReturn:
-        raise _Terminated
-
-    if threading.current_thread() is not threading.main_thread():  # signals belong to that one
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _silence(*streams: Any) -> None:
-    """Let a stream whose other end is gone flush into nothing when the interpreter exits."""
-    for stream in streams:
-        try:
-            target = stream.fileno()
-        except (OSError, ValueError):  # not a real file
-            continue
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, target)
-        os.close(nowhere)
 
 
 if __name__ == "__main__":
