@@ -162,7 +162,10 @@ def _arm(
         if value in (LEAST, MOST):
             known = [_setting(e, name) for e in study] or rows[name].tolist()
             value = min(known, default=None) if value == LEAST else max(known, default=None)
-        rows = rows[rows[name] == value]
+        if name == "network":
+            rows = rows[rows[name].str.startswith(value)]
+        else:
+            rows = rows[rows[name] == value]
     if arm.density is not None:
         rows = rows[(rows["density"] / arm.density).apply(math.log).abs() < NEAR]
     rows = rows.dropna(subset=[column])

@@ -257,8 +257,10 @@ def contradiction_map(tickets: pd.DataFrame, column: str = "final_test_accuracy"
 
     tickets: a table of `labkit.tables` of experiments with the treatment reinitialise or scratch-e.
     Differences are paired by seed, draws averaged first, with 95% intervals. Raises ValueError
-    where no ticket has its control.
+    where no ticket has its control, or tickets are of several networks.
     """
+    if len(networks := tickets["network"].unique() if len(tickets) else []) > 1:
+        raise ValueError(f"tickets must be of one network, not {', '.join(networks)}")
     table = contradictions(tickets, column)
     if table.empty:
         raise ValueError("tickets must have a re-initialised control: run the experiment first")

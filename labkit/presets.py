@@ -164,6 +164,10 @@ _LENET_QUICK_SGD = replace(
     ),
 )
 _STABILITY_QUICK = replace(_LENET_QUICK_SGD, pruning=Pruning(scope="global", rate=0.5), rounds=3)
+# The same with other seeds, so that a quick run still trains networks of its own.
+_LENET_CONTRAST = replace(
+    _STABILITY_QUICK, seeds=(1, 2, 3, 4, 5), instability=_STABILITY.instability
+)
 
 # The papers' own protocols. Convolutions are pruned at another rate than dense layers.
 _LENET_FULL = replace(
@@ -270,7 +274,10 @@ PRESETS: dict[str, dict[str, Study]] = {
     },
     "reconciliation": {
         "quick": _reconciliation(_STABILITY_QUICK),
-        "reference": _reconciliation(_STABILITY),
+        "reference": (
+            *_reconciliation(_STABILITY),
+            *_reconciliation(_LENET_CONTRAST),
+        ),
         "resnet-20": _reconciliation(_RESNET_20),
     },
 }

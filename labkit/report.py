@@ -79,15 +79,16 @@ def _pictures(run: Tables, reference: Tables | None) -> Iterator[Picture]:
     rates = tickets["learning_rate"].nunique()
     if not paths.empty:
         dense = tickets[tickets["treatment"] == "dense"]
-        yield landscapes.error_along_line(
-            paths[paths["treatment"] == "dense"], "rewind" if rates == 1 else "learning_rate"
-        )
+        for _, lines in paths[paths["treatment"] == "dense"].groupby("network", sort=False):
+            by = "rewind" if lines["learning_rate"].nunique() == 1 else "learning_rate"
+            yield landscapes.error_along_line(lines, by)
         if dense["rewind"].nunique() > 1:
             yield phases.instability_against_rewind(dense)
     if tickets["rewind"].nunique() > 1 and "rewind" in treatments:
         yield phases.phase_diagram(tickets)
     elif "reinitialise" in treatments and rates > 1 and not paths.empty:
-        yield phases.contradiction_map(tickets)
+        for _, own in tickets.groupby("network", sort=False):
+            yield phases.contradiction_map(own)
     elif "reinitialise" in treatments and rates > 1:
         yield pairs.difference_by_learning_rate(tickets, behind)
     elif "scratch-e" in treatments:

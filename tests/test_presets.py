@@ -69,10 +69,10 @@ def test_structured_and_unstructured_differ_in_pruning_alone():
 
 
 def test_the_reconciliation_crosses_rates_and_kinds():
-    for size in SIZES:
+    for size, networks in (("quick", 1), ("reference", 2)):
         treated = [e for e in study("reconciliation", size) if e.treatments]
-        points = {(e.task.recipe.learning_rate, e.pruning.kind) for e in treated}
-        assert len(points) == len(treated) == 4
+        points = {(e.task.network, e.task.recipe.learning_rate, e.pruning.kind) for e in treated}
+        assert len(points) == len(treated) == 4 * networks
         assert all(e.instability == Instability() for e in treated)
 
 
