@@ -212,10 +212,12 @@ def test_the_tables_can_be_downloaded(panel: Panel):
     assert len(files["pixels.csv"]) == 7
 
 
-def test_curves_appear_while_a_network_trains(panel: Panel):
+def test_curves_appear_while_a_network_trains(panel: Panel, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("labkit.session.TICK", 0.0)  # one event at a time
     panel.run()
     before = panel.picture.value
     while not panel.readings.live:
+        assert panel.session.active
         panel.tick()
     assert panel.session.state == "running"
     assert panel.picture.value != before and "dense network" in panel.picture.value
