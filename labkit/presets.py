@@ -127,7 +127,7 @@ _LENET = replace(
     rounds=0,
 )
 REWINDS = (0, 30, 100, 300, 1_000)
-_MORE = (3, 4, 5, 6, 7)  # seeds of which the accuracy is measured, and not the instability
+_ACCURACY_ALONE = (3, 4, 5, 6, 7)  # seeds of which no instability is measured
 
 
 def _rewound(e: Experiment, rewinds: Sequence[int]) -> Study:
@@ -267,7 +267,9 @@ PRESETS: dict[str, dict[str, Study]] = {
         "quick": _rewound(_STABILITY_QUICK, (0, 100)),
         "reference": (
             *_rewound(_STABILITY, (0, 300)),
-            *_rewound(replace(_STABILITY, seeds=_MORE, instability=Instability()), (0, 300)),
+            *_rewound(
+                replace(_STABILITY, seeds=_ACCURACY_ALONE, instability=Instability()), (0, 300)
+            ),
         ),
         "resnet-20": _rewound(_RESNET_20, (0, 500, 2_000)),
         "vgg-16": _rewound(_VGG_16, (0, 1_000)),
