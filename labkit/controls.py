@@ -13,6 +13,7 @@ from typing import Any
 import ipywidgets
 
 from labkit.checking import whole
+from labkit.connectivity import Instability
 from labkit.data import NAMES
 from labkit.experiment import TREATMENTS, Experiment
 from labkit.forecast import densities, rate_for
@@ -78,6 +79,12 @@ class Controls:
             if name != "rewind"
         }
         self.parts |= checks
+        self.parts["from 0"] = ipywidgets.Checkbox(
+            value=True,
+            description="itself rewound to 0",
+            indent=False,
+            layout=ipywidgets.Layout(width="14em"),
+        )
         self.parts["further"] = ipywidgets.Text(
             description="Further settings",
             placeholder="such as optimizer_state=restored task.recipe.batch_size=128",
@@ -86,11 +93,12 @@ class Controls:
             continuous_update=False,
         )
         wrap = ipywidgets.Layout(flex_flow="row wrap", display="flex")
-        plain = [part for name, part in self.parts.items() if name not in ("further", *checks)]
+        compared = {name: self.parts[name] for name in ("from 0", *checks)}
+        plain = [p for name, p in self.parts.items() if name not in ("further", *compared)]
         label = ipywidgets.HTML('<span style="color: inherit">Compare the ticket with:</span>')
         self.box = ipywidgets.VBox([
             ipywidgets.Box(plain, layout=wrap),
-            ipywidgets.Box([label, *checks.values()], layout=wrap),
+            ipywidgets.Box([label, *compared.values()], layout=wrap),
             self.parts["further"],
         ])  # fmt: skip
         self._base = experiment
@@ -147,6 +155,12 @@ class Controls:
             instability=replace(base.instability, copies=v["copies"]),
         )
         return with_settings(experiment, shlex.split(v["further"]))
+
+    def from_initialisation(self, experiment: Experiment) -> Experiment | None:
+        """The same tickets rewound to 0, to compare a later iteration with, or None without."""
+        if not (self.parts["from 0"].value and experiment.rewind and experiment.rounds):
+            return None
+        return replace(experiment, rewind=0, treatments=(), instability=Instability())
 
     def densities(self, experiment: Experiment) -> str:
         """The density after each round, in words."""

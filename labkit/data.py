@@ -230,7 +230,7 @@ def _shrunk(split: Split, size: int) -> Split:
         return split
     small = torch.empty((*split.images.shape[:2], size, size), dtype=torch.uint8)
     # In pieces, because the whole as float32 takes four times the memory.
-    for piece, target in zip(split.images.split(4_096), small.split(4_096), strict=True):
+    for piece, target in zip(split.images.split(1_024), small.split(1_024), strict=True):
         area = torch.nn.functional.interpolate(piece.float(), size=(size, size), mode="area")
         target.copy_((area + 0.5).floor())  # halves up, like the bundled 16x16 images
     return Split(small, split.labels)

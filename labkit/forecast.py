@@ -1,7 +1,7 @@
 """What an experiment will come to before it is run: densities, minutes and memory."""
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -62,12 +62,14 @@ class Forecaster:
         self.store, self.device = store, device
         self._costs: dict[tuple[object, ...], tuple[float, float]] = {}
 
-    def forecast(self, experiment: Experiment) -> Forecast:
-        """The forecast, after up to a second of calibration for a new task.
+    def forecast(self, study: Sequence[Experiment]) -> Forecast:
+        """The forecast of experiments of one task, after up to a second of calibration for a new
+        one.
 
         Data that would have to be downloaded are not: then time and memory are None.
         """
-        todo = missing(experiment, self.store)
+        experiment = study[0]
+        todo = missing(study, self.store)
         task, recipe = experiment.task, experiment.task.recipe
         if not todo or not (task.dataset in BUNDLED or task.dataset.startswith(FOLDER)):
             return Forecast(len(todo))

@@ -70,6 +70,7 @@ class Panel:
         self._due = False  # whether a forecast is to be made at the next tick
         self.experiment: Experiment | None = None
         self.readings = Readings(self._start, self.store)
+        self.from_0: Readings | None = None  # the same tickets rewound to 0
         self._make_widgets(start if isinstance(start, str) else "", size)
         self.controls.show(self._start, self._ratio)
         self._show_setting()
@@ -81,8 +82,8 @@ class Panel:
         if self.session.state == "paused":
             self.pause()
         elif not self.session.active and self.experiment is not None:
-            self.readings = Readings(self.experiment, self.store)
-            self.session.start(self._events(self.experiment))
+            self._read()
+            self.session.start(self._events(self._study()))
             self.controls.disable(True)
             self._start_clock()
             self._show_state()
@@ -123,7 +124,8 @@ class Panel:
             return
         if self.session.state == "running":
             for event in (measured := self.session.pull(generation)):
-                self.readings.take(event)
+                for readings in filter(None, (self.readings, self.from_0)):
+                    readings.take(event)
             self._show_state()
             if measured:
                 self._draw()
@@ -238,8 +240,10 @@ class Panel:
             return
         self.buttons["Run"].disabled = False
         changed, self.experiment = experiment != self.experiment, experiment
+        compared = self.controls.from_initialisation(experiment)
+        if changed or compared != (self.from_0 and self.from_0.experiment):
+            self._read()
         if changed:
-            self.readings = Readings(experiment, self.store)
             options = [("the latest", _LATEST)]
             options += [(str(number), number) for number in range(experiment.rounds + 1)]
             self._choosing = True  # drawn once, below
@@ -261,14 +265,29 @@ class Panel:
         self._draw()
         self._start_clock()
 
+    def _study(self) -> list[Experiment]:
+        """What the controls ask for: the setting, and what it is compared with."""
+        return [r.experiment for r in (self.readings, self.from_0) if r]
+
+    def _read(self) -> None:
+        """See what is stored of what the controls ask for."""
+        assert self.experiment is not None
+        compared = self.controls.from_initialisation(self.experiment)
+        self.readings = Readings(self.experiment, self.store)
+        self.from_0 = Readings(compared, self.store) if compared else None
+
     def _stored(self) -> str:
         """How much of the setting is stored, and of which preset that is."""
-        found, of = self.readings.results, len(self.readings.trials)
+        found, trials = dict(self.readings.results), dict(self.readings.trials)
+        if self.from_0:
+            found |= self.from_0.results
+            trials |= self.from_0.trials
+        of = len(trials)
         if not found:
             return "Nothing of it is stored yet: press Run."
         home = home_of(list(found))
         source = f", part of the preset {home}" if home else ", from earlier runs"
-        if self.readings.complete:
+        if len(found) == of:
             return f"Shown below are the stored results of all {of} networks{source}."
         return f"Shown below are the stored results of {len(found)} of {of} networks{source}."
 
@@ -287,7 +306,7 @@ class Panel:
         if self.experiment is None:
             return
         try:
-            self._forecast = self._forecaster.forecast(self.experiment)
+            self._forecast = self._forecaster.forecast(self._study())
         except Exception as error:  # in a callback it would reach nobody
             self._words = [*self._words[:2], f"Time and memory cannot be predicted: {error}"]
         self._show_words()
@@ -309,9 +328,10 @@ class Panel:
         name, reference = self._references.behind(own.experiment)
         number = self.round.value
         number = own.latest_round if number is None or number == _LATEST else number
-        charts = [accuracy_chart(own, reference), curve_chart(own, number)]
+        charts = [accuracy_chart(own, reference, self.from_0), curve_chart(own, number)]
+        rewound = [row for row in self.from_0.tickets() if row["round"]] if self.from_0 else []
         tables: list[tuple[str, list[Row]]] = [
-            ("networks", own.tickets()),
+            ("networks", [*own.tickets(), *rewound]),
             ("curves", rows_of(own.curve_lines(number), "iteration", "validation accuracy (%)")),
         ]
         if own.experiment.instability.copies:
@@ -354,8 +374,8 @@ class Panel:
     def _stop_clock(self) -> None:
         _set_playing(self._clock, False)
 
-    def _events(self, experiment: Experiment) -> Iterator[Event]:
-        return run(experiment, self.store, self.device)
+    def _events(self, study: list[Experiment]) -> Iterator[Event]:
+        return run(study, self.store, self.device)
 
     def _ended(self) -> None:
         self._references.forget()

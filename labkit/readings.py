@@ -7,6 +7,7 @@ many times a second.
 
 from collections import defaultdict
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -21,6 +22,7 @@ from labkit.store import Store
 
 Result = dict[str, Any]
 _DASHES = {"-": "", "--": "8 4", "-.": "8 3 2 3", ":": "2 3"}
+_FROM_0 = Look("#009E73", "8 3 2 3", "^")
 
 
 class Readings:
@@ -34,19 +36,17 @@ class Readings:
         self.results: dict[str, Result] = {key: result for key, result in found if result}
 
     def take(self, event: Evaluated | Finished) -> None:
-        """Take in what a run has measured."""
+        """Take in what a run has measured, of networks of this experiment."""
         if isinstance(event, Finished):
-            self.live.pop(event.trial.key, None)
-            self.results[event.trial.key] = event.result
+            if event.trial.key in self.trials:
+                self.live.pop(event.trial.key, None)
+                self.results[event.trial.key] = event.result
         elif not event.trials[0].analysis:
             accuracies = event.evaluation.validation.accuracy.tolist()
             for trial, accuracy in zip(event.trials, accuracies, strict=True):
+                if trial.key not in self.trials:
+                    continue
                 self.live.setdefault(trial.key, {})[event.iteration] = accuracy
-
-    @property
-    def complete(self) -> bool:
-        """Whether every network of the experiment has a result."""
-        return len(self.results) == len(self.trials)
 
     @property
     def latest_round(self) -> int:
@@ -59,6 +59,7 @@ class Readings:
         rows: list[Row] = []
         for trial, result in self._finished():
             row: Row = {"seed": trial.seed, "round": trial.round, "treatment": trial.label}
+            row["rewind"] = self.experiment.rewind if trial.round else ""
             rows.append(row | {"draw": trial.draw} | {n: result["ticket"][n] for n in columns})
         return rows
 
@@ -135,15 +136,24 @@ class Readings:
         return f"{self.experiment.task.network} on {self.experiment.task.dataset}"
 
 
-def accuracy_chart(own: Readings, reference: Readings | None) -> str:
-    """Accuracy against density, the reference pale behind."""
+def accuracy_chart(
+    own: Readings, reference: Readings | None, from_0: Readings | None = None
+) -> str:
+    """Accuracy against density, the reference pale behind. from_0: the same tickets rewound to 0, a
+    line of its own.
+    """
     lines = own.accuracy_lines()
+    if from_0 and from_0.latest_round:
+        lines += [
+            replace(line, name="ticket, rewound to 0", look=_FROM_0)
+            for line in from_0.accuracy_lines()
+        ]
     behind = reference.accuracy_lines(pale=True) if reference else []
     tickets = [point for line in lines for point in line.points]
     summary = "No network of this setting is finished yet."
     if tickets:
         sparse = min(tickets, key=lambda point: point.x)
-        at = [(line, p) for line in lines for p in line.points if p.x == sparse.x]
+        at = [(line, p) for line in lines for p in line.points if p.x < 1.1 * sparse.x]
         values = ", ".join(f"{line.name} {point.y:.1f}%" for line, point in at)
         summary = f"Test accuracy at the sparsest point so far, {sparse.x:.1%} density: {values}."
     x = Axis("density: surviving weights, sparser to the right", density=True)

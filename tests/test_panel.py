@@ -203,6 +203,20 @@ def test_a_run_ends_with_all_networks_stored_and_drawn(panel: Panel, store: Stor
     assert "Nothing to train" in (panel.tick() or panel.setting.value)
 
 
+def test_a_later_rewind_is_compared_with_the_initialisation(panel: Panel, store: Store):
+    choose(panel, rewind=10)
+    run_to_the_end(panel)
+    assert panel.experiment is not None and panel.from_0 is not None
+    at_0 = tables(replace(panel.experiment, rewind=0), store).tickets
+    last = at_0[(at_0["treatment"] == "rewind") & (at_0["round"] == 2)]
+    assert last["seed"].nunique() == 2
+    assert f"ticket, rewound to 0 {100 * last['test_accuracy'].mean():.1f}%" in panel.picture.value
+    tickets = [row for row in panel.from_0.tickets() if row["treatment"] == "rewind"]
+    assert {row["rewind"] for row in tickets} == {0} and len(tickets) == 4
+    panel.controls.parts["from 0"].value = False
+    assert panel.from_0 is None and "rewound to 0" not in panel.picture.value
+
+
 def test_the_tables_can_be_downloaded(panel: Panel):
     run_to_the_end(panel)
     links = re.findall(r'download="(.*?)" href="data:text/csv;base64,(.*?)"', panel.numbers.value)
@@ -268,7 +282,7 @@ def test_a_stale_tick_does_not_pull_the_next_run(panel: Panel, monkeypatch: pyte
             pulled.append(rounds)
             yield Progress(number, 1_000, 0)
 
-    monkeypatch.setattr(panel, "_events", lambda e: events(e.rounds))
+    monkeypatch.setattr(panel, "_events", lambda study: events(study[0].rounds))
     monkeypatch.setattr("labkit.session.TICK", 0.0)
     panel.run()
     stale = panel._clock.value + 1
@@ -299,7 +313,7 @@ def test_an_error_in_training_is_shown_in_words(panel: Panel, monkeypatch: pytes
 def test_the_store_is_looked_up_at_a_change(panel: Panel):
     run_to_the_end(panel)
     choose(panel, rewind=10)
-    assert "2 of 10 networks" in panel.setting.value  # the dense ones
+    assert "6 of 14 networks" in panel.setting.value  # dense ones, and tickets rewound to 0
     choose(panel, rewind=0)
     assert "all 10 networks, from earlier runs" in panel.setting.value
     assert "re-initialised" in panel.picture.value
@@ -367,7 +381,7 @@ def test_a_shared_setting_makes_an_equal_experiment(experiment: Experiment):
 # --- Ten thousand changes -----------------------------------------------------------------------
 
 
-def stub(experiment: Experiment) -> Iterator[Progress | Finished]:
+def stub(study: list[Experiment]) -> Iterator[Progress | Finished]:
     for number in range(3):
         yield Progress(number, 3, 0)
 

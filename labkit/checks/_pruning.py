@@ -19,6 +19,7 @@ from labkit.checks._judging import (
     same,
 )
 from labkit.networks import Masks
+from labkit.optimizers import Optimizer
 from labkit.pruning import remove_lowest
 from labkit.training import generator
 
@@ -154,14 +155,14 @@ STOOD_STILL = Fault(
 )
 def check_masked_step(
     answer: Callable[
-        [nn.Parameter, Tensor, Callable[[Tensor], Tensor], torch.optim.Optimizer], str
+        [nn.Parameter, Tensor, Callable[[Tensor], Tensor], "_Stepper"], str
     ],
 ) -> None:
     """`masked_step(weight, mask, loss, optimizer)`: one training step of a pruned layer, in place.
 
     weight: a parameter; mask: bool, of its shape; loss: a function of the weight that gives a
-    scalar; optimizer: any of torch.optim that holds the weight, perhaps with moments from a
-    training before pruning. Survivors get the optimizer's ordinary step; removed weights are zero
+    scalar; optimizer: has the weight, and `zero_grad()` and `step()` as torch.optim's have; perhaps
+    with moments from a training before pruning. Survivors get the optimizer's ordinary step; removed weights are zero
     afterwards. Return the weight.
     """
     for name in ("SGD with momentum", "Adam", "SGD with weight decay"):
@@ -174,7 +175,7 @@ def _walk(
     answer: Callable[..., object], case: str, kind: str, start: Tensor, mask: Tensor, goal: Tensor
 ) -> None:
     ours, theirs = (nn.Parameter(start.clone()) for _ in range(2))
-    before = _optimizer(kind, ours), _optimizer(kind, theirs)
+    before = _Stepper(kind, ours), _Stepper(kind, theirs)
     for weight, optimizer in zip((ours, theirs), before, strict=True):
         ((weight - goal) ** 2).sum().backward()  # trained before pruning: moments are not zero
         optimizer.step()
@@ -206,7 +207,7 @@ def _walk(
 
 
 def _reference_step(
-    weight: nn.Parameter, mask: Tensor, goal: Tensor, optimizer: torch.optim.Optimizer
+    weight: nn.Parameter, mask: Tensor, goal: Tensor, optimizer: "_Stepper"
 ) -> None:
     optimizer.zero_grad()
     ((weight - goal) ** 2).sum().backward()
@@ -215,11 +216,27 @@ def _reference_step(
         weight.mul_(mask)
 
 
-def _optimizer(name: str, weight: nn.Parameter) -> torch.optim.Optimizer:
-    if name == "Adam":
-        return torch.optim.Adam([weight], lr=0.01)
-    momentum, decay = (0.9, 0.0) if name == "SGD with momentum" else (0.0, 0.1)
-    return torch.optim.SGD([weight], lr=0.01, momentum=momentum, weight_decay=decay)
+class _Stepper:
+    """An optimizer as a student knows them, without what torch.optim's own import (120 MB)."""
+
+    def __init__(self, kind: str, weight: nn.Parameter) -> None:
+        momentum, decay = {"SGD with momentum": (0.9, 0.0), "Adam": (0.0, 0.0)}.get(
+            kind, (0.0, 0.1)
+        )
+        name = "adam" if kind == "Adam" else "sgd"
+        self._weight, self._optimizer = weight, Optimizer(name, [weight], momentum, decay)
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        if set_to_none:
+            self._weight.grad = None
+        elif self._weight.grad is not None:
+            self._weight.grad = torch.zeros_like(self._weight)
+
+    def step(self) -> None:
+        gradient = self._weight.grad
+        if gradient is not None:  # a weight without a gradient stays as it is
+            self._optimizer.step(0.01)
+            self._weight.grad = gradient
 
 
 def _pruned_layers() -> Iterator[tuple[str, Tensor, Tensor]]:
