@@ -42,13 +42,17 @@ def wait(condition: Callable[[], object], what: str, seconds: float = SECONDS) -
 
 
 def choose(page: Page, label: str, text: str) -> None:
-    """Choose from a list. Its pop-up, which takes the keys, is not the page's, so a headless
-    browser has none; and letters typed without it are JupyterLab's shortcuts.
+    """Choose from a list by keys: Space opens it, arrows move, Enter chooses. Of a closed list
+    JupyterLab keeps arrows and letters to itself (ipywidgets issue 3912).
     """
     control = page.get_by_label(label, exact=True)
-    control.focus()
     options = control.locator("option").all_text_contents()
-    control.select_option(index=[option.strip().startswith(text) for option in options].index(True))
+    wanted = [option.strip().startswith(text) for option in options].index(True)
+    control.focus()
+    for key in ("Space", "Home", *["ArrowDown"] * wanted, "Enter"):
+        page.keyboard.press(key)
+        page.wait_for_timeout(50)
+    wait(lambda: control.evaluate("e => e.selectedIndex") == wanted, f"no {text} chosen", 10)
 
 
 def press(page: Page, name: str) -> None:

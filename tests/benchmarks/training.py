@@ -3,11 +3,13 @@
 Milliseconds per replica and iteration of the lab's engine, for populations of 1, 2, 4 and 8, next
 to (a) an ordinary PyTorch loop with DataLoader and transforms over the same images, as published
 code does it, and (b) the time that the arithmetic alone would take at this machine's own rate for
-float32 matrix products. Then where an iteration of LeNet goes, and peak memory.
+float32 matrix products. The same for a training as Frankle & Carbin 2019 do it, with the validation
+and the test set evaluated every 100 iterations: its time per iteration. Then where an iteration of
+LeNet goes, and peak memory.
 
 Everything is measured in turns, several times over, and the median taken: on a shared machine only
-the ratios mean anything, and only within one run. What is aimed at, for LeNet on a CPU: 8 times as
-fast as (a), and half the rate of (b).
+the ratios mean anything, and only within one run. What is aimed at, for LeNet on a CPU: a training
+8 times as fast as (a), and half the rate of (b).
 """
 
 import argparse
@@ -27,7 +29,9 @@ from labkit import (
     Population,
     Pruning,
     Recipe,
+    Split,
     build,
+    evaluate_on,
     flops,
     full_masks,
     generator,
@@ -38,7 +42,8 @@ from labkit.training import Step, train
 
 REPLICAS = (1, 2, 4, 8)
 TURNS = 3
-WARM_UP = 5  # calls that are not timed
+WARM_UP = 5  # iterations that are not timed
+EVALUATE_EVERY = 100  # iterations (Frankle & Carbin 2019, section 2)
 # What an operation of torch is for. The first words that fit count; the rest is "other".
 PURPOSES = {
     "matrix products": ("mm", "matmul", "convolution"),
@@ -79,13 +84,13 @@ def engine(network: str, data: Data, recipe: Recipe, replicas: int) -> Iterator[
 class Images(Dataset):
     """Images one by one, as PIL images through transforms: what torchvision's data sets do."""
 
-    def __init__(self, data: Data, augment: bool) -> None:
-        size = data.image_shape[1]
+    def __init__(self, split: Split, augment: bool = False) -> None:
+        size = split.images.shape[-1]
         crop = [transforms.RandomHorizontalFlip(), transforms.RandomCrop(size, size // 8)]
         self.transform = transforms.Compose(
             [transforms.ToPILImage(), *(crop if augment else []), transforms.ToTensor()]
         )
-        self.images, self.labels = data.train.images, data.train.labels
+        self.images, self.labels = split.images, split.labels
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -97,7 +102,7 @@ class Images(Dataset):
 def ordinary(network: nn.Module, data: Data, recipe: Recipe) -> Iterator[None]:
     """The training of one network as most would write it, masks applied after every step."""
     augment = recipe.augmentation != "none"
-    loader = DataLoader(Images(data, augment), batch_size=recipe.batch_size, shuffle=True)
+    loader = DataLoader(Images(data.train, augment), batch_size=recipe.batch_size, shuffle=True)
     optimizer: torch.optim.Optimizer
     if recipe.optimizer == "adam":
         optimizer = torch.optim.Adam(network.parameters(), lr=recipe.learning_rate)
@@ -114,6 +119,23 @@ def ordinary(network: nn.Module, data: Data, recipe: Recipe) -> Iterator[None]:
                 for weight, mask in zip(weights, masks, strict=True):
                     weight.mul_(mask)
             yield
+
+
+@torch.no_grad()
+def ordinary_evaluation(network: nn.Module, data: Data) -> None:
+    """Accuracy of one network on validation and test sets, as most would write it."""
+    for split in (data.validation, data.test):
+        correct = 0
+        for images, labels in DataLoader(Images(split), batch_size=1_000):
+            correct += int((network(images).argmax(1) == labels).sum())
+
+
+def evaluation(population: Population, data: Data) -> None:
+    """The lab's, of all replicas. The test set counts always, though the lab leaves it out where
+    validation loss is no new minimum.
+    """
+    for split in (data.validation, data.test):
+        evaluate_on(population, data, split)
 
 
 class PlainBlock(nn.Module):
@@ -177,6 +199,30 @@ def compare(name: str, data: Data, recipe: Recipe, plain: nn.Module, repeats: in
               f"{loop / own:5.1f} times (a), {100 * limit / own:3.0f}% of (b)")  # fmt: skip
 
 
+def compare_trainings(data: Data, recipe: Recipe, repeats: int) -> None:
+    """Print the time per iteration of LeNet with all evaluations."""
+    plain = plain_lenet()
+    loop, times = ordinary(plain, data, recipe), defaultdict[int, list[float]](list)
+    for _ in range(TURNS):
+        steps = milliseconds(lambda: next(loop), repeats)
+        times[0].append(
+            steps + milliseconds(lambda: ordinary_evaluation(plain, data), 1) / EVALUATE_EVERY
+        )
+        for replicas in REPLICAS:
+            run = engine("lenet-300-100", data, recipe, replicas)
+            population = build("lenet-300-100", data.image_shape, 10, replicas)
+            steps = milliseconds(lambda run=run: next(run), repeats)  # type: ignore[misc]
+            each = milliseconds(lambda p=population: evaluation(p, data), 1)  # type: ignore[misc]
+            times[replicas].append((steps + each / EVALUATE_EVERY) / replicas)
+    print(f"\na training of LeNet, evaluated every {EVALUATE_EVERY} iterations, ms per replica and "
+          "iteration")  # fmt: skip
+    print(f"  (a) ordinary loop       {median(times[0]):8.3f}")
+    for replicas in REPLICAS:
+        own = median(times[replicas])
+        print(f"  lab, {replicas} replica{'s' if replicas > 1 else ' '}         {own:8.3f}   "
+              f"{median(times[0]) / own:5.1f} times (a)")  # fmt: skip
+
+
 def where_it_goes(data: Data, recipe: Recipe, repeats: int) -> None:
     """Print what an iteration of four LeNets is spent on."""
     steps = engine("lenet-300-100", data, recipe, 4)
@@ -215,6 +261,7 @@ def main() -> None:
     sgd = Recipe("sgd", 0.1, 0.9, 1e-4, 128, 1_000_000, augmentation="flip-crop")
     compare("lenet-300-100", mnist, adam, plain_lenet(), repeats)
     compare("resnet-8", cifar, sgd, plain_resnet_8(), max(3, repeats // 10))
+    compare_trainings(mnist, adam, repeats)
     where_it_goes(mnist, adam, repeats)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"\npeak resident memory of this process: {peak:,.0f} MiB")
