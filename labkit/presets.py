@@ -121,7 +121,7 @@ _STABILITY = Experiment(
     evaluate_every=500,
     instability=Instability(copies=3, alphas=11, train_examples=2_000),
 )
-# Twice as wide and as long, on which tickets from the initialisation lose more; hours of a processor.
+# Twice as wide and as long: tickets from the initialisation lose more. Hours of a processor.
 _WIDE = replace(
     _STABILITY,
     task=Task(

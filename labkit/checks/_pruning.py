@@ -154,16 +154,14 @@ STOOD_STILL = Fault(
     "Do an ordinary training step first; then, inside `torch.no_grad()`, multiply by the mask.",
 )
 def check_masked_step(
-    answer: Callable[
-        [nn.Parameter, Tensor, Callable[[Tensor], Tensor], "_Stepper"], str
-    ],
+    answer: Callable[[nn.Parameter, Tensor, Callable[[Tensor], Tensor], "_Stepper"], str],
 ) -> None:
     """`masked_step(weight, mask, loss, optimizer)`: one training step of a pruned layer, in place.
 
     weight: a parameter; mask: bool, of its shape; loss: a function of the weight that gives a
     scalar; optimizer: has the weight, and `zero_grad()` and `step()` as torch.optim's have; perhaps
-    with moments from a training before pruning. Survivors get the optimizer's ordinary step; removed weights are zero
-    afterwards. Return the weight.
+    with moments from a training before pruning. Survivors get the optimizer's ordinary step;
+    removed weights are zero afterwards. Return the weight.
     """
     for name in ("SGD with momentum", "Adam", "SGD with weight decay"):
         for case, start, mask in _pruned_layers():
@@ -220,10 +218,9 @@ class _Stepper:
     """An optimizer as a student knows them, without what torch.optim's own import (120 MB)."""
 
     def __init__(self, kind: str, weight: nn.Parameter) -> None:
-        momentum, decay = {"SGD with momentum": (0.9, 0.0), "Adam": (0.0, 0.0)}.get(
-            kind, (0.0, 0.1)
-        )
         name = "adam" if kind == "Adam" else "sgd"
+        momentum = 0.9 if kind == "SGD with momentum" else 0.0
+        decay = 0.1 if kind == "SGD with weight decay" else 0.0
         self._weight, self._optimizer = weight, Optimizer(name, [weight], momentum, decay)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
