@@ -3,8 +3,9 @@
 "quick" shows an effect on a laptop within minutes; "reference" is what the shipped results were
 made with. Where either departs from its paper stands in the README's table of deviations. A *full
 size* is named after a network of the paper and is the paper's own protocol on the paper's own data,
-hours of a GPU. A *study* is one experiment or several that belong together, and share the networks
-that they have in common.
+hours of a GPU; "wide" is a network between the lab's and the paper's, on the bundled data. A
+*study* is one experiment or several that belong together, and share the networks that they have in
+common.
 """
 
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from labkit.pruning import Pruning
 from labkit.training import Recipe
 
 SIZES = ("quick", "reference")  # of every preset; each has full sizes beside them
+SHIPPED = ("reference", "wide")  # sizes with results in data/results
 Study = tuple[Experiment, ...]
 _THREE, _FIVE = (0, 1, 2), (0, 1, 2, 3, 4)
 
@@ -283,7 +285,7 @@ PRESETS: dict[str, dict[str, Study]] = {
                 replace(_STABILITY, seeds=_ACCURACY_ALONE, instability=Instability()), (0, 300)
             ),
         ),
-        "resnet-8": (
+        "wide": (
             *_rewound(replace(_WIDE, instability=Instability()), (0, 500)),
             *_rewound(replace(_WIDE, rounds=1), (0, 500)),
         ),
