@@ -215,7 +215,7 @@ def _reference_step(
 
 
 class _Stepper:
-    """An optimizer as a student knows them, without what torch.optim's own import (120 MB)."""
+    """An optimizer as a student knows them, without the 120 MB that those of torch.optim import."""
 
     def __init__(self, kind: str, weight: nn.Parameter) -> None:
         name = "adam" if kind == "Adam" else "sgd"
