@@ -261,7 +261,8 @@ def test_runs_from_top_to_bottom(path: Path):
     assert told, "the first cell should tell the minutes of a quick run"
     minutes = cpu_seconds(notebook) / 60
     assert minutes < 2 * int(told[1]) + 0.5, f"{minutes:.1f} minutes of one core"
-    assert peak_memory(notebook) < 1e9 / 2**20, "in MiB; a gigabyte, half of what Binder gives"
+    # In MiB. Binder's torch, without CUDA, takes some 400 MiB less than the one that pip installs.
+    assert peak_memory(notebook) < 1_100
 
 
 # --- The tester, tested ---------------------------------------------------------------------
