@@ -3,13 +3,12 @@
 Milliseconds per replica and iteration of the lab's engine, for populations of 1, 2, 4 and 8, next
 to (a) an ordinary PyTorch loop with DataLoader and transforms over the same images, as published
 code does it, and (b) the time that the arithmetic alone would take at this machine's own rate for
-float32 matrix products. The same for a training as Frankle & Carbin 2019 do it, with the validation
-and the test set evaluated every 100 iterations: its time per iteration. Then where an iteration of
-LeNet goes, and peak memory.
+float32 matrix products. Then the same for LeNet with the evaluations of validation and test sets
+every 100 iterations that Frankle & Carbin 2019 make, where an iteration goes, and peak memory.
 
 Everything is measured in turns, several times over, and the median taken: on a shared machine only
-the ratios mean anything, and only within one run. What is aimed at, for LeNet on a CPU: a training
-8 times as fast as (a), and half the rate of (b).
+the ratios mean anything, and only within one run. What is aimed at, for LeNet on a CPU, without
+evaluations: 8 times as fast as (a), and half the rate of (b).
 """
 
 import argparse
@@ -42,7 +41,7 @@ from labkit.training import Step, train
 
 REPLICAS = (1, 2, 4, 8)
 TURNS = 3
-WARM_UP = 5  # iterations that are not timed
+WARM_UP = 5  # calls that are not timed
 EVALUATE_EVERY = 100  # iterations (Frankle & Carbin 2019, section 2)
 # What an operation of torch is for. The first words that fit count; the rest is "other".
 PURPOSES = {
