@@ -82,7 +82,7 @@ class Panel:
         if self.session.state == "paused":
             self.pause()
         elif not self.session.active and self.experiment is not None:
-            self._read()
+            self._read(self.experiment)
             self.session.start(self._events(self._study()))
             self.controls.disable(True)
             self._start_clock()
@@ -242,7 +242,7 @@ class Panel:
         changed, self.experiment = experiment != self.experiment, experiment
         compared = self.controls.from_initialisation(experiment)
         if changed or compared != (self.from_0 and self.from_0.experiment):
-            self._read()
+            self._read(experiment)
         if changed:
             options = [("the latest", _LATEST)]
             options += [(str(number), number) for number in range(experiment.rounds + 1)]
@@ -269,11 +269,10 @@ class Panel:
         """What the controls ask for: the setting, and what it is compared with."""
         return [r.experiment for r in (self.readings, self.from_0) if r]
 
-    def _read(self) -> None:
-        """See what is stored of what the controls ask for."""
-        assert self.experiment is not None
-        compared = self.controls.from_initialisation(self.experiment)
-        self.readings = Readings(self.experiment, self.store)
+    def _read(self, experiment: Experiment) -> None:
+        """See what is stored of a setting, and of what it is compared with."""
+        compared = self.controls.from_initialisation(experiment)
+        self.readings = Readings(experiment, self.store)
         self.from_0 = Readings(compared, self.store) if compared else None
 
     def _stored(self) -> str:

@@ -9,7 +9,7 @@ from labkit.connectivity import Instability
 from labkit.experiment import Experiment, all_trials
 from labkit.narrowing import narrow
 from labkit.networks import build
-from labkit.presets import NAMES, PAPERS, PRESETS, SIZES, study
+from labkit.presets import NAMES, PAPERS, PRESETS, SHIPPED, SIZES, study
 
 
 def test_every_paper_names_presets_that_exist_in_every_size():
@@ -96,7 +96,7 @@ def test_the_quick_lottery_reaches_the_density_of_the_papers_round_seven():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_full_sizes_are_single_networks_for_the_papers_number_of_epochs(name: str):
-    full = set(PRESETS[name]) - {*SIZES, "wide"}
+    full = set(PRESETS[name]) - {*SIZES, *SHIPPED}
     assert full
     for size in full:
         tasks = {(e.task.dataset, e.task.network) for e in study(name, size)}
