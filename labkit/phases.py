@@ -361,11 +361,18 @@ def _contradictions_in_words(table: pd.DataFrame, unstable: pd.DataFrame) -> str
             f"{100 * better['density']:.1f}% density"
         )
     at_init = [
-        f"{row['learning_rate']:g} is {'un' * (row['mean'] >= LIMIT)}stable at initialisation"
+        f"{row['learning_rate']:g} {_stable_in_words(row)} at initialisation"
         for row in unstable.to_dict("records")
     ]
     words = f" Training at {', at '.join(at_init)}." if at_init else ""
     return f"Ticket minus re-initialised. {'; '.join(parts)}.{words}"
+
+
+def _stable_in_words(row: dict[str, Any]) -> str:
+    """Whether a mean over seeds is below the limit, where its interval does not contain it."""
+    if row["low"] <= LIMIT <= row["high"]:
+        return "is stable or unstable (the interval contains the limit)"
+    return f"is {'un' * (row['mean'] >= LIMIT)}stable"
 
 
 def _over_seeds(tickets: pd.DataFrame, by: list[str], column: str) -> pd.DataFrame:

@@ -140,6 +140,14 @@ def test_gains_are_paired_by_kind_rate_and_density(tickets: pd.DataFrame):
     picture.svg()
 
 
+def test_the_map_does_not_decide_what_seeds_do_not(tickets: pd.DataFrame):
+    calm = (tickets["treatment"] == "dense") & (tickets["learning_rate"] == 0.01)
+    tickets.loc[calm, "instability"] = 0.02 * tickets["seed"]  # 0, 2 and 4 points
+    summary = phases.contradiction_map(tickets[tickets["rewind"] == 0]).summary
+    assert "0.01 is stable or unstable (the interval contains the limit)" in summary
+    assert "0.1 is unstable" in summary
+
+
 def test_kinds_share_a_range_that_holds_all_intervals(tickets: pd.DataFrame):
     noisy = (tickets["kind"] == "structured") & (tickets["seed"] == 2)
     tickets.loc[noisy & (tickets["treatment"] == "rewind"), "final_test_accuracy"] += 0.3
