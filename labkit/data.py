@@ -16,7 +16,7 @@ import socket
 import sys
 import tempfile
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +62,13 @@ class Split:
         return len(self.labels)
 
     def __getitem__(self, chosen: slice | Tensor) -> "Split":
-        return Split(self.images[chosen], self.labels[chosen])
+        """chosen: a slice, or indices of any shape, which takes the place of N."""
+        if isinstance(chosen, slice):
+            return Split(self.images[chosen], self.labels[chosen])
+        # Whole images at a time: several times faster than images[chosen], which goes by pixels.
+        flat = chosen.flatten()
+        parts = (part.index_select(0, flat) for part in (self.images, self.labels))
+        return Split(*(part.unflatten(0, chosen.shape) for part in parts))
 
     def __repr__(self) -> str:
         return f"Split({len(self)} images of {' x '.join(map(str, self.images.shape[1:]))})"
@@ -106,7 +112,13 @@ class Data:
 
     def normalise(self, images: Tensor) -> Tensor:
         """(images / 255 - mean) / deviation: uint8 (..., C, H, W) to float32 of that shape."""
-        return (images / 255).sub_(self.mean).div_(self.deviation)
+        scaled = images / 255
+        return scaled if self._unit else scaled.sub_(self.mean).div_(self.deviation)
+
+    @cached_property
+    def _unit(self) -> bool:
+        """Whether there is nothing to shift or scale: two passes over every batch fewer."""
+        return not self.mean.any() and bool((self.deviation == 1).all())
 
 
 def validate_name(name: str) -> None:

@@ -240,8 +240,8 @@ def curvature(
     network.eval()
     for _ in range(batches):
         index = [torch.randint(len(data.train), (size,), generator=g) for g in generators]
-        images = data.normalise(data.train.images[torch.stack(index).to(device)])
-        logits = network(images)  # (R, B, classes)
+        images = data.train[torch.stack(index).to(device)].images
+        logits = network(data.normalise(images))  # (R, B, classes)
         chances = logits.detach().softmax(2).cpu()
         pairs = zip(chances, generators, strict=True)
         drawn = torch.cat([torch.multinomial(c, 1, generator=g) for c, g in pairs])  # (R * B, 1)

@@ -179,16 +179,14 @@ def train(
     batches = data_order(noises, len(data.train), recipe.batch_size, start)
     for iteration, index in zip(range(start, recipe.iterations), batches, strict=False):
         network.train()
-        index = index.to(data.train.labels.device)
-        images = data.normalise(data.train.images[index])  # (R, B, C, H, W)
+        batch = data.train[index.to(data.train.labels.device)]
+        images = data.normalise(batch.images)  # (R, B, C, H, W)
         if recipe.augmentation == "flip-crop":
             images = flip_and_crop(images, noises, iteration)
         with _autocast(recipe.precision, images.device):
             logits = network(images).float()  # (R, B, classes)
         # Each replica's loss is a mean over its batch; their sum gives each its own gradient.
-        loss = F.cross_entropy(
-            logits.flatten(0, 1), data.train.labels[index].flatten(), reduction="sum"
-        )
+        loss = F.cross_entropy(logits.flatten(0, 1), batch.labels.flatten(), reduction="sum")
         (loss / recipe.batch_size).backward()
         if recipe.slimming:
             _penalise(gammas, recipe.slimming)

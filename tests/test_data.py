@@ -159,6 +159,15 @@ def test_the_global_generator_is_left_alone(tiny):
     assert torch.equal(torch.get_rng_state(), before)
 
 
+def test_a_split_is_indexed_by_slices_and_by_batches_of_any_shape():
+    train = load("mnist").train
+    index = torch.tensor([[3, 0, 7], [7, 1, 2]])
+    batch = train[index]
+    assert torch.equal(batch.images, train.images[index]), "(R, B, C, H, W)"
+    assert torch.equal(batch.labels, train.labels[index])
+    assert torch.equal(train[2:5].images, train.images[2:5])
+
+
 def test_files_are_read_once_and_tensors_shared(tiny):
     first = load("mnist", validation=5)
     shutil.rmtree(tiny)
