@@ -145,6 +145,8 @@ class Experiment:
     evaluate_every: iterations between evaluations. instability: how, if at all, the instability at
     `rewind` is measured, of the dense network, the tickets and the control masks (of which the
     first draw): of all that starts from the dense network's state at that iteration.
+    analysed_rounds: the rounds whose instability is measured, 0 for the dense network; None means
+    all.
     """
 
     task: Task = field(default_factory=Task)
@@ -158,6 +160,7 @@ class Experiment:
     seeds: tuple[int, ...] = (0, 1, 2)
     evaluate_every: int = 100
     instability: Instability = field(default_factory=Instability)
+    analysed_rounds: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         instance("task", self.task, Task)
@@ -173,11 +176,15 @@ class Experiment:
             whole("seeds", seed, 0, 2**31 - 1)
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
             raise ValueError(f"seeds must be one or more different numbers, not {self.seeds}")
-        if self.treated_rounds is not None:
-            rounds = several("treated_rounds", self.treated_rounds)
-            object.__setattr__(self, "treated_rounds", rounds)
-            for number in rounds:
-                whole("treated_rounds", number, 1, max(1, self.rounds))
+        for name, first, last in (
+            ("treated_rounds", 1, max(1, self.rounds)),
+            ("analysed_rounds", 0, self.rounds),
+        ):
+            if getattr(self, name) is not None:
+                rounds = several(name, getattr(self, name))
+                object.__setattr__(self, name, rounds)
+                for number in rounds:
+                    whole(name, number, first, last)
         treatments = []
         given = several("treatments", self.treatments)  # names are allowed, and looked up here
         for treatment in given:
@@ -328,8 +335,10 @@ class Trial:
     @property
     def analysed(self) -> bool:
         """Whether its instability is measured."""
+        e = self.experiment
         rewound = self.draw == 0 and self.treatment.weights == "rewound"
-        return rewound and self.experiment.instability.copies > 0
+        chosen = e.analysed_rounds is None or self.round in e.analysed_rounds
+        return rewound and chosen and e.instability.copies > 0
 
     @property
     def slims(self) -> bool:

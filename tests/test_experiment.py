@@ -54,6 +54,7 @@ BAD = [
     (Experiment, "treatments", ("prayer",), "rewind, fine-tune"),
     (Experiment, "treatments", ("fine-tune", "fine-tune"), "different names"),
     (Experiment, "treated_rounds", (0,), "from 1 to 7"),
+    (Experiment, "analysed_rounds", (8,), "from 0 to 7"),
     (Experiment, "draws", 0, "from 1 to 100"),
     (Experiment, "seeds", (), "one or more different numbers"),
     (Experiment, "seeds", (1, 1), "one or more different numbers"),
@@ -215,6 +216,13 @@ def test_only_what_involves_chance_is_drawn_more_than_once():
 def test_treated_rounds_are_the_only_ones_with_treatments():
     experiment = Experiment(treatments=("fine-tune",), treated_rounds=(2,), seeds=(0,))
     assert [len(experiment.trials(number)) for number in range(4)] == [1, 1, 2, 1]
+
+
+def test_analysed_rounds_are_the_only_ones_whose_instability_is_measured():
+    experiment = Experiment(instability=Instability(copies=2), analysed_rounds=(0, 2), seeds=(0,))
+    assert [sum(t.analysis for t in experiment.trials(n)) for n in range(4)] == [1, 0, 1, 0]
+    everywhere = replace(experiment, analysed_rounds=None)
+    assert {t.key for t in experiment.trials(2)} == {t.key for t in everywhere.trials(2)}
 
 
 def test_a_dense_network_is_shared_by_all_experiments_on_its_task():
