@@ -72,12 +72,7 @@ def _data() -> Findings:
 def _shipped() -> Findings:
     folder = data_folder() / "results"
     found: set[str] = set()
-    asked = {
-        f"{name} ({size})": {trial.key: trial for trial in all_trials(presets.study(name, size))}
-        for name in presets.NAMES
-        for size in presets.SHIPPED
-        if size in presets.PRESETS[name]
-    }
+    asked = {name: _asked(name) for name in presets.NAMES}
     trials = {key: trial for each in asked.values() for key, trial in each.items()}
     for path in sorted(folder.glob("*.zip")):
         try:
@@ -102,7 +97,7 @@ def _shipped() -> Findings:
     for name, keys in asked.items():
         state = "ok" if keys.keys() <= found else "note"
         had = len(keys.keys() & found)
-        yield state, f"shipped results: {had} of {len(keys)} of {name}"
+        yield state, f"shipped results: {had} of {len(keys)} of {name} (reference)"
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -125,6 +120,11 @@ def _sound(result: Any, trial: Trial | None) -> bool:
     choices = own.get("choices", {})
     same = {**choices, **told.get("choices", {}), "name": ""} == {**choices, "name": ""}
     return same and all(told.get(n, own[n]) == own[n] for n in ("seed", "round", "draw"))
+
+
+def _asked(name: str) -> dict[str, Trial]:
+    """The trials of a preset at reference size, by their keys."""
+    return {trial.key: trial for trial in all_trials(presets.study(name, "reference"))}
 
 
 def _store(folder: Path | str | None) -> Findings:

@@ -125,7 +125,8 @@ def _mark_threshold(axes: Axes) -> None:
 def phase_diagram(tickets: pd.DataFrame, treatment: str = "rewind") -> Picture:
     """Rewind iteration x density, coloured by how far tickets are from the dense network.
 
-    tickets: a table of `labkit.tables` of experiments that differ in `rewind` and in nothing else.
+    tickets: a table of `labkit.tables` of experiments that differ in `rewind`, in the learning rate
+    (each with columns of its own), and in nothing else.
     The first number in a cell is the final test accuracy minus the dense network's, paired by seed,
     in points, with a tick where the ticket matches; the second is its instability. A thick line
     parts stable cells from unstable ones, which are hatched. Raises ValueError without tickets.
@@ -133,29 +134,34 @@ def phase_diagram(tickets: pd.DataFrame, treatment: str = "rewind") -> Picture:
     table = _phases(tickets, treatment)
     if table.empty:
         raise ValueError(f"tickets must have some of treatment {treatment}: run the experiment")
-    rewinds, rounds = (sorted(table[name].unique()) for name in ("rewind", "round"))
+    keys = table[["learning_rate", "rewind"]].itertuples(index=False, name=None)
+    starts, rounds = sorted(set(keys)), sorted(table["round"].unique())
     figure = Figure(
-        figsize=(max(5.0, 1.15 * len(rewinds) + 2.6), max(2.6, 0.62 * len(rounds) + 1.6)),
+        figsize=(max(5.0, 1.15 * len(starts) + 2.6), max(2.6, 0.62 * len(rounds) + 1.6)),
         layout="constrained",
     )
     axes = figure.subplots()
     scale = Normalize(min(table["gap"].min(), -0.5), max(table["gap"].max(), 0.5))
     colours = colormaps["cividis"]
-    cells = {(row["rewind"], row["round"]): row for row in table.to_dict("records")}
-    for (rewind, number), cell in cells.items():
-        x, y = rewinds.index(rewind), rounds.index(number)
+    cells: dict[tuple[int, int], dict[str, Any]] = {}
+    for cell in table.to_dict("records"):
+        x = starts.index((cell["learning_rate"], cell["rewind"]))
+        y = rounds.index(cell["round"])
+        cells[x, y] = cell
         colour = colours(scale(cell["gap"]))
         unstable = cell["instability"] >= LIMIT
         face: dict[str, Any] = {"fc": colour, "lw": 0, "ec": _ink(colour)}
         hatch = "//" if unstable else None
         axes.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, hatch=hatch, **face))
         _write(axes, x, y, cell, colour)
-    _part_phases(axes, cells, rewinds, rounds)
-    axes.set(xlim=(-0.5, len(rewinds) - 0.5), ylim=(len(rounds) - 0.5, -0.5))
-    axes.set_xticks(range(len(rewinds)), [f"{k:,}" if k else "0\n(initial.)" for k in rewinds])
+    _part_phases(axes, cells)
+    axes.set(xlim=(-0.5, len(starts) - 0.5), ylim=(len(rounds) - 0.5, -0.5))
+    several = table["learning_rate"].nunique() > 1
+    names = [(f"{k:,}" if k else "0 (initial.)", f"\nrate {rate:g}") for rate, k in starts]
+    axes.set_xticks(range(len(starts)), [name + rate * several for name, rate in names])
     density = table.groupby("round")["density"].mean()
     axes.set_yticks(range(len(rounds)), [f"{100 * density[number]:.1f}" for number in rounds])
-    axes.set_xlabel("rewind iteration k")
+    axes.set_xlabel("rewind iteration k" + ", learning rate" * several)
     axes.set_ylabel("density (%), sparser below")
     figure.colorbar(ScalarMappable(scale, colours), ax=axes, label="ticket − dense (points)")
     axes.set_title(
@@ -167,9 +173,12 @@ def phase_diagram(tickets: pd.DataFrame, treatment: str = "rewind") -> Picture:
 
 
 def _phases(tickets: pd.DataFrame, treatment: str) -> pd.DataFrame:
-    """A row per rewind iteration and round: gap, interval, instability, matching, seeds."""
+    """A row per learning rate, rewind iteration and round: gap, interval, instability, matching,
+    seeds.
+    """
     rows = []
-    for rewind, at in tickets.groupby("rewind") if len(tickets) else ():
+    keys = ["learning_rate", "rewind"]
+    for (rate, rewind), at in tickets.groupby(keys) if len(tickets) else ():
         dense = at[at["round"] == 0].groupby("seed")["final_test_accuracy"].mean() * 100
         for number, group in at[at["treatment"] == treatment].groupby("round"):
             ticket = group.groupby("seed")["final_test_accuracy"].mean() * 100
@@ -182,6 +191,7 @@ def _phases(tickets: pd.DataFrame, treatment: str) -> pd.DataFrame:
             matching = ticket.mean() >= dense.mean() - max(100 * MATCHING, spread)
             rows.append(
                 {
+                    "learning_rate": rate,
                     "rewind": rewind,
                     "round": number,
                     "density": group["density"].mean(),
@@ -217,22 +227,19 @@ def _ink(colour: Any) -> str:
     return "black" if 0.299 * red + 0.587 * green + 0.114 * blue > 0.5 else "white"
 
 
-def _part_phases(axes: Axes, cells: dict[Any, Any], rewinds: list[Any], rounds: list[Any]) -> None:
-    """The contour: a line on every edge between a stable and an unstable cell."""
+def _part_phases(axes: Axes, cells: dict[tuple[int, int], dict[str, Any]]) -> None:
+    """The contour: a line on every edge between a stable and an unstable cell, by place."""
 
     def stable(x: int, y: int) -> bool | None:
-        inside = 0 <= x < len(rewinds) and 0 <= y < len(rounds)
-        cell = cells.get((rewinds[x], rounds[y])) if inside else None
-        return cell["stable"] if cell else None
+        return cells[x, y]["stable"] if (x, y) in cells else None
 
     edges = []
-    for x in range(len(rewinds)):
-        for y in range(len(rounds)):
-            here, right, below = stable(x, y), stable(x + 1, y), stable(x, y + 1)
-            if here is not None and right is not None and here != right:
-                edges.append(((x + 0.5, x + 0.5), (y - 0.5, y + 0.5)))
-            if here is not None and below is not None and here != below:
-                edges.append(((x - 0.5, x + 0.5), (y + 0.5, y + 0.5)))
+    for x, y in cells:
+        here, right, below = stable(x, y), stable(x + 1, y), stable(x, y + 1)
+        if here is not None and right is not None and here != right:
+            edges.append(((x + 0.5, x + 0.5), (y - 0.5, y + 0.5)))
+        if here is not None and below is not None and here != below:
+            edges.append(((x - 0.5, x + 0.5), (y + 0.5, y + 0.5)))
     for colour, width in (("white", 6), ("black", 3)):
         for across, down in edges:
             axes.plot(across, down, color=colour, lw=width, solid_capstyle="projecting")

@@ -223,32 +223,50 @@ def _stability_dense() -> tuple[Claim, ...]:
 
 
 def _stability_imp() -> tuple[Claim, ...]:
-    dense = arm("dense", where={"rewind": 0})
-    early, late = (arm("rewind", 0.125, {"rewind": k}) for k in (LEAST, MOST))
-    half_early, half_late = (arm("rewind", 0.5, {"rewind": k}) for k in (LEAST, MOST))
+    """One network at two learning rates, and its tickets of about a quarter of the weights."""
+
+    def at(treatment: str, rate: str, k: str | int) -> Arm:
+        density = None if treatment == "dense" else 0.27
+        return arm(treatment, density, {"learning_rate": rate, "rewind": k})
+
+    dense, early, late = at("dense", MOST, 0), at("rewind", MOST, 0), at("rewind", MOST, MOST)
+    calm, gentle = at("dense", LEAST, 0), at("rewind", LEAST, 0)
     return (
         _instability(
-            "At 50% density, tickets from the initialisation are unstable",
-            *(half_early, "above", "unstable (ResNet-20, VGG-16)"),
+            "Training of the dense network is unstable from its initialisation",
+            *(dense, "above", "unstable (ResNet-20, VGG-16)"),
         ),
         _instability(
-            "At 50% density, tickets rewound to a later iteration are stable",
-            *(half_late, "below", "stable from iteration 500 (ResNet-20)"),
+            "At 27% density, tickets from the initialisation are unstable",
+            *(early, "above", "unstable (ResNet-20, VGG-16)"),
         ),
         _better(
             _LMC,
-            "At 12.5% density, tickets from the initialisation fall below the dense network",
+            "At 27% density, tickets from the initialisation fall below the dense network",
             *(early, dense, "not matching", "below"),
         ),
+        _instability(
+            "At 27% density, tickets rewound to a later iteration are stable",
+            *(late, "below", "stable from iteration 500 (ResNet-20)"),
+        ),
         _better(
             _LMC,
-            "At 12.5% density, tickets rewound to a later iteration match the dense network",
+            "At 27% density, tickets rewound to a later iteration match the dense network",
             *(late, dense, "matching", "matching"),
         ),
         _better(
             _LMC,
-            "At 12.5% density, rewinding to a later iteration beats rewinding to initialisation",
+            "At 27% density, rewinding to a later iteration beats rewinding to initialisation",
             *(late, early, "higher"),
+        ),
+        _instability(
+            "At the small learning rate, the dense network is stable from its initialisation",
+            *(calm, "below", "stable (low rate or warm-up)"),
+        ),
+        _better(
+            _LMC,
+            "At the small learning rate, tickets of 27% match from the initialisation",
+            *(gentle, calm, "matching (ResNet-20, low rate)", "matching"),
         ),
     )
 

@@ -80,8 +80,11 @@ def _pictures(run: Tables, reference: Tables | None) -> Iterator[Picture]:
     if not paths.empty:
         dense = tickets[tickets["treatment"] == "dense"]
         for _, lines in paths[paths["treatment"] == "dense"].groupby("network", sort=False):
-            by = "rewind" if lines["learning_rate"].nunique() == 1 else "learning_rate"
-            yield landscapes.error_along_line(lines, by)
+            if lines["rewind"].nunique() == 1:
+                yield landscapes.error_along_line(lines, by="learning_rate")
+                continue
+            for _, own in lines.groupby("learning_rate"):
+                yield landscapes.error_along_line(own, by="rewind")
         if dense["rewind"].nunique() > 1:
             yield phases.instability_against_rewind(dense)
     if tickets["rewind"].nunique() > 1 and "rewind" in treatments:
