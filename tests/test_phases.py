@@ -124,6 +124,20 @@ def test_a_cell_that_was_not_run_stays_empty(unstructured: pd.DataFrame):
     picture.svg()
 
 
+def test_each_learning_rate_has_columns_of_its_own(tickets: pd.DataFrame):
+    unstructured = tickets[tickets["kind"] == "unstructured"]
+    some = unstructured[(unstructured["learning_rate"] == 0.1) | (unstructured["rewind"] == 0)]
+    picture = phases.phase_diagram(some)
+    axes = picture.figure.axes[0]
+    labels = [label.get_text() for label in axes.get_xticklabels()]
+    assert labels[:2] == ["0 (initial.)\nrate 0.01", "0 (initial.)\nrate 0.1"]
+    assert labels[2:] == ["100\nrate 0.1", "500\nrate 0.1"]
+    table = picture.table.set_index(["learning_rate", "rewind", "round"])
+    assert table["gap"][0.01, 0, 2] == 0 and table["gap"][0.1, 0, 2] == pytest.approx(-10)
+    contour = {tuple(line.get_xdata()) for line in axes.lines}
+    assert contour == {(0.5, 0.5), (2.5, 2.5)}  # stable, unstable, unstable, stable
+
+
 # --- The map of the contradiction -----------------------------------------------------------
 
 
