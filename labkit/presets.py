@@ -114,24 +114,12 @@ _RETHINKING_QUICK = replace(
 
 # Frankle et al. 2020: a small residual network, and LeNet, which is stable from the start.
 _STABILITY = Experiment(
-    task=Task("cifar10-16", "resnet-8-w8", _sgd(0.1, 3_000, batch_size=128)),
+    task=Task("cifar10-16", "resnet-8-w8", _sgd(0.4, 3_000, batch_size=128)),
     pruning=Pruning(scope="global", rate=0.5),
     rounds=3,
     seeds=_THREE,
     evaluate_every=500,
     instability=Instability(copies=3, alphas=11, train_examples=2_000),
-)
-# Twice as wide and as long, and pruned more gently: here tickets from the initialisation lose.
-_WIDE = replace(
-    _STABILITY,
-    task=Task(
-        "cifar10-16",
-        "resnet-8",
-        replace(_sgd(0.1, 6_000, batch_size=128), milestones=(0.7, 0.9), precision="bfloat16"),
-    ),
-    pruning=Pruning(scope="global", rate=0.35),
-    evaluate_every=1_000,
-    analysed_rounds=(0, 3),
 )
 _LENET = replace(
     _STABILITY,
@@ -159,13 +147,14 @@ def _rewinding(e: Experiment, rewinds: Sequence[int]) -> Study:
 
 
 def _reconciliation(e: Experiment) -> Study:
-    """Ticket against re-initialised, at a large and a small rate, weights and filters; and how
+    """Ticket against re-initialised, at its own and a small rate, weights and filters; and how
     unstable the dense network is at its initialisation.
     """
     weights = replace(e, treatments=_treatments("reinitialise"), instability=Instability())
     filters = replace(weights, pruning=_HALF, rounds=1)
     dense = replace(e, rounds=0)
-    return tuple(_with_rate(one, rate) for rate in (0.1, 0.01) for one in (dense, weights, filters))
+    rates = (e.task.recipe.learning_rate, 0.01)
+    return tuple(_with_rate(one, rate) for rate in rates for one in (dense, weights, filters))
 
 
 _LENET_QUICK = Experiment(
@@ -285,8 +274,10 @@ PRESETS: dict[str, dict[str, Study]] = {
     "stability-imp": {
         "quick": _rewinding(_STABILITY_QUICK, (0, 100)),
         "reference": (
-            *_rewinding(_WIDE, (0, 500)),
-            *_rewound(replace(_WIDE, seeds=_ACCURACY_ALONE, instability=Instability()), (0, 500)),
+            *_rewinding(_STABILITY, (0, 300)),
+            *_rewound(
+                replace(_STABILITY, seeds=_ACCURACY_ALONE, instability=Instability()), (0, 300)
+            ),
         ),
         "resnet-20": _rewinding(_RESNET_20, (0, 500, 2_000)),
         "vgg-16": _rewinding(_VGG_16, (0, 1_000)),
