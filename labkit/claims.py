@@ -158,9 +158,11 @@ def _arm(
 ) -> tuple[pd.Series, int]:
     """Values of an arm, indexed by seed, draws averaged; and how long its networks trained."""
     rows = tickets[tickets["treatment"] == arm.treatment]
+    family = dict(arm.where).get("network", "")
+    alike = [e for e in study if e.task.network.startswith(family)]
     for name, value in arm.where:
         if value in (LEAST, MOST):
-            known = [_setting(e, name) for e in study] or rows[name].tolist()
+            known = [_setting(e, name) for e in alike] or rows[name].tolist()
             value = min(known, default=None) if value == LEAST else max(known, default=None)
         if name == "network":
             rows = rows[rows[name].str.startswith(value)]

@@ -23,7 +23,7 @@ class Arm:
     """Networks of a table of tickets. treatment: as in the tables ("dense" is round 0). density:
     where they are read, in (0, 1]; None is wherever there are any, for the dense network and for
     one-shot pruning. where: columns and their values, among which LEAST and MOST are those of the
-    study, whatever its size; a network is meant by how its name begins.
+    study on that network, whatever its size; a network is meant by how its name begins.
     """
 
     treatment: str
@@ -223,10 +223,10 @@ def _stability_dense() -> tuple[Claim, ...]:
 
 
 def _stability_imp() -> tuple[Claim, ...]:
-    """One network at two learning rates, and its tickets of about a quarter of the weights."""
+    """One network at two learning rates, and its tickets of a quarter of the weights."""
 
     def at(treatment: str, rate: str, k: str | int) -> Arm:
-        density = None if treatment == "dense" else 0.27
+        density = None if treatment == "dense" else 0.25
         return arm(treatment, density, {"learning_rate": rate, "rewind": k})
 
     dense, early, late = at("dense", MOST, 0), at("rewind", MOST, 0), at("rewind", MOST, MOST)
@@ -237,26 +237,26 @@ def _stability_imp() -> tuple[Claim, ...]:
             *(dense, "above", "unstable (ResNet-20, VGG-16)"),
         ),
         _instability(
-            "At 27% density, tickets from the initialisation are unstable",
+            "At 25% density, tickets from the initialisation are unstable",
             *(early, "above", "unstable (ResNet-20, VGG-16)"),
         ),
         _better(
             _LMC,
-            "At 27% density, tickets from the initialisation fall below the dense network",
+            "At 25% density, tickets from the initialisation fall below the dense network",
             *(early, dense, "not matching", "below"),
         ),
         _instability(
-            "At 27% density, tickets rewound to a later iteration are stable",
+            "At 25% density, tickets rewound to a later iteration are stable",
             *(late, "below", "stable from iteration 500 (ResNet-20)"),
         ),
         _better(
             _LMC,
-            "At 27% density, tickets rewound to a later iteration match the dense network",
+            "At 25% density, tickets rewound to a later iteration match the dense network",
             *(late, dense, "matching", "matching"),
         ),
         _better(
             _LMC,
-            "At 27% density, rewinding to a later iteration beats rewinding to initialisation",
+            "At 25% density, rewinding to a later iteration beats rewinding to initialisation",
             *(late, early, "higher"),
         ),
         _instability(
@@ -265,7 +265,7 @@ def _stability_imp() -> tuple[Claim, ...]:
         ),
         _better(
             _LMC,
-            "At the small learning rate, tickets of 27% match from the initialisation",
+            "At the small learning rate, tickets of 25% match from the initialisation",
             *(gentle, calm, "matching (ResNet-20, low rate)", "matching"),
         ),
     )

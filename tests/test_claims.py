@@ -187,10 +187,19 @@ def test_least_and_most_are_those_of_the_study():
         assert estimate is not None and estimate.mean == pytest.approx(difference)
 
 
+def test_each_network_has_a_least_and_a_most_of_its_own():
+    planned = study("reconciliation", "reference")
+    rates = {e.task.network: e.task.recipe.learning_rate for e in planned[::6]}
+    assert len(set(rates.values())) == 2, "LeNet's large rate is not the residual network's"
+    tickets = as_if_run("reconciliation", "reference")
+    for known in CLAIMS["reconciliation"]:
+        assert measure(known, tickets, planned) is not None, known.text
+
+
 def test_what_an_unfinished_study_lacks_is_not_measured_elsewhere():
     planned = study("stability-dense", "reference")
     rows = as_if_run("stability-dense", "reference")
-    part = rows[(rows["learning_rate"] == 0.1) & rows["rewind"].isin([0, 300])]
+    part = rows[(rows["learning_rate"] == 0.4) & rows["rewind"].isin([0, 300])]
     calm, unstable, late = CLAIMS["stability-dense"]
     assert measure(unstable, part, planned) is not None
     assert measure(calm, part, planned) is None and measure(late, part, planned) is None
