@@ -126,8 +126,8 @@ _LENET = replace(
     task=Task(recipe=Recipe(optimizer="adam", learning_rate=1.2e-3, iterations=5_000)),
     rounds=0,
 )
+_MORE_SEEDS = replace(_STABILITY, seeds=(3, 4, 5), instability=Instability())  # accuracy alone
 REWINDS = (0, 30, 100, 300, 1_000)
-_ACCURACY_ALONE = (3, 4, 5)  # seeds of which no instability is measured
 
 
 def _rewound(e: Experiment, rewinds: Sequence[int]) -> Study:
@@ -146,14 +146,13 @@ def _rewinding(e: Experiment, rewinds: Sequence[int]) -> Study:
     return (*_rewound(e, rewinds), replace(_with_rate(e, 0.01), analysed_rounds=(0,)))
 
 
-def _reconciliation(e: Experiment) -> Study:
-    """Ticket against re-initialised, at its own and a small rate, weights and filters; and how
-    unstable the dense network is at its initialisation.
+def _reconciliation(e: Experiment, rates: Sequence[float] = (0.1, 0.01)) -> Study:
+    """Ticket against re-initialised, by learning rate, weights and filters; and how unstable the
+    dense network is at its initialisation.
     """
     weights = replace(e, treatments=_treatments("reinitialise"), instability=Instability())
     filters = replace(weights, pruning=_HALF, rounds=1)
     dense = replace(e, rounds=0)
-    rates = (e.task.recipe.learning_rate, 0.01)
     return tuple(_with_rate(one, rate) for rate in rates for one in (dense, weights, filters))
 
 
@@ -267,7 +266,11 @@ PRESETS: dict[str, dict[str, Study]] = {
     },
     "stability-dense": {
         "quick": (_LENET_QUICK, *_rewound(_LENET_QUICK_SGD, (0, 100))),
-        "reference": (_LENET, *_rewound(replace(_STABILITY, rounds=0), REWINDS)),
+        "reference": (
+            _LENET,
+            *_rewound(replace(_STABILITY, rounds=0), REWINDS),
+            *_rewound(replace(_with_rate(_STABILITY, 0.1), rounds=0), REWINDS),
+        ),
         "resnet-20": _rewound(replace(_RESNET_20, rounds=0), _REWINDS_FULL),
         "vgg-16": _rewound(replace(_VGG_16, rounds=0), _REWINDS_FULL),
     },
@@ -275,8 +278,11 @@ PRESETS: dict[str, dict[str, Study]] = {
         "quick": _rewinding(_STABILITY_QUICK, (0, 100)),
         "reference": (
             *_rewinding(_STABILITY, (0, 300)),
-            *_rewound(
-                replace(_STABILITY, seeds=_ACCURACY_ALONE, instability=Instability()), (0, 300)
+            *_rewound(_with_rate(_STABILITY, 0.1), (0, 300)),
+            *(
+                one
+                for rate in (0.4, 0.1)
+                for one in _rewound(_with_rate(_MORE_SEEDS, rate), (0, 300))
             ),
         ),
         "resnet-20": _rewinding(_RESNET_20, (0, 500, 2_000)),
@@ -285,7 +291,7 @@ PRESETS: dict[str, dict[str, Study]] = {
     "reconciliation": {
         "quick": _reconciliation(_STABILITY_QUICK),
         "reference": (
-            *_reconciliation(_STABILITY),
+            *_reconciliation(_STABILITY, rates=(0.4, 0.1, 0.01)),
             *_reconciliation(_LENET_CONTRAST),
         ),
         "resnet-20": _reconciliation(_RESNET_20),

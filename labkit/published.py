@@ -223,11 +223,11 @@ def _stability_dense() -> tuple[Claim, ...]:
 
 
 def _stability_imp() -> tuple[Claim, ...]:
-    """One network at two learning rates, and its tickets of a quarter of the weights."""
+    """One network at several learning rates, and its tickets of a quarter of the weights."""
 
-    def at(treatment: str, rate: str, k: str | int) -> Arm:
+    def at(treatment: str, rate: str | float, k: str | int, network: str = "") -> Arm:
         density = None if treatment == "dense" else 0.25
-        return arm(treatment, density, {"learning_rate": rate, "rewind": k})
+        return arm(treatment, density, {"network": network, "learning_rate": rate, "rewind": k})
 
     dense, early, late = at("dense", MOST, 0), at("rewind", MOST, 0), at("rewind", MOST, MOST)
     calm, gentle = at("dense", LEAST, 0), at("rewind", LEAST, 0)
@@ -258,6 +258,13 @@ def _stability_imp() -> tuple[Claim, ...]:
             _LMC,
             "At 25% density, rewinding to a later iteration beats rewinding to initialisation",
             *(late, early, "higher"),
+        ),
+        _better(
+            _LMC,
+            "At a quarter of the rate, tickets of a residual network with 25% of the weights match "
+            "from the initialisation",
+            *(at("rewind", 0.1, 0, "resnet"), at("dense", 0.1, 0, "resnet")),
+            *("matching (ResNet-20, low rate)", "matching"),
         ),
         _instability(
             "At the small learning rate, the dense network is stable from its initialisation",
