@@ -56,12 +56,14 @@ def picture_of(tickets: pd.DataFrame) -> Picture:
 def error_by_rewind(tickets: pd.DataFrame) -> Picture:
     """Test error of tickets against density, a line per rewind iteration, with 95% intervals.
 
-    tickets: a table of `labkit.tables`; of several networks, the one with most rows is drawn.
+    tickets: a table of `labkit.tables`; of several networks the one with most rows is drawn, and of
+    several learning rates the largest.
     """
-    columns = ["dataset", "network", "learning_rate"]
+    columns = ["dataset", "network"]
     most = tickets.groupby(columns).size().idxmax()
     own = tickets[(tickets[columns] == list(most)).all(axis=1)]
-    own = own[own["treatment"].isin(["rewind", "dense"])]
+    rate = own["learning_rate"].max()
+    own = own[(own["learning_rate"] == rate) & own["treatment"].isin(["rewind", "dense"])]
     own = own.assign(error=1 - own["final_test_accuracy"])
     axes, rows, handles = empty_axes(), [], {}
     for (rewind, group), look in zip(own.groupby("rewind"), LOOKS * len(own), strict=False):
@@ -73,8 +75,8 @@ def error_by_rewind(tickets: pd.DataFrame) -> Picture:
         rows.append(table.assign(rewind=rewind))
     axes.set_xscale("log")
     axes.invert_xaxis()
-    shares = sorted({round(d, 2) for d in own["density"]}, reverse=True)
-    axes.set_xticks(shares, [f"{100 * d:.0f}" for d in shares], minor=False)
+    shares = sorted({round(d, 3) for d in own["density"]}, reverse=True)
+    axes.set_xticks(shares, [f"{100 * d:.3g}" for d in shares], minor=False)
     axes.set_xticks([], minor=True)
     axes.set_xlabel("density: surviving weights (%), sparser to the right")
     axes.set_ylabel("test error (%)")
@@ -83,7 +85,7 @@ def error_by_rewind(tickets: pd.DataFrame) -> Picture:
     sparsest = table[table["density"] < table["density"].min() * 1.05]
     words = ", ".join(f"{row.mean:.1f}% rewound to {row.rewind:,}" for row in sparsest.itertuples())
     summary = (
-        f"Test error of {most[1]} on {most[0]} against density. At "
+        f"Test error of {most[1]} on {most[0]}, learning rate {rate:g}, against density. At "
         f"{100 * table['density'].min():.0f}% density: {words}."
     )
     return Picture(figure_of(axes), summary, table)
