@@ -282,7 +282,18 @@ def _reconciliation() -> tuple[Claim, ...]:
     """LeNet at half of its weights, where the quick size measures it too, and a residual network
     at an eighth.
     """
-    return (*_by_rate("lenet", "LeNet", 0.5), *_by_rate("resnet", "a residual network", 0.125))
+    filters = {"network": "resnet", "learning_rate": MOST, "kind": "structured"}
+    return (
+        *_by_rate("lenet", "LeNet", 0.5),
+        *_by_rate("resnet", "a residual network", 0.125),
+        _better(
+            _RTH,
+            "At the large learning rate, a residual network with half of the filters does as well "
+            "re-initialised",
+            *(arm("reinitialise", where=filters), arm("rewind", where=filters)),
+            *("no gain", "matching"),
+        ),
+    )
 
 
 def _by_rate(network: str, words: str, density: float) -> tuple[Claim, ...]:
