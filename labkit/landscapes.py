@@ -62,7 +62,9 @@ def error_along_line(paths: pd.DataFrame, by: str = "rewind") -> Picture:
     pairs = paths.groupby([by, "seed", "pair"]).ngroups / len(groups)
     each = f"a mean of {pairs:g} lines per panel" if pairs > 1 else "one line per panel"
     words = "; ".join(_line_in_words(by, value, group) for value, group in groups)
-    summary = f"Error on the line between two copies, {each}. {words}."
+    rates = set(paths.get("learning_rate", ())) if by != "learning_rate" else set()
+    rate = f", learning rate {rates.pop():g}" if len(rates) == 1 else ""
+    summary = f"Error on the line between two copies{rate}, {each}. {words}."
     return Picture(figure, summary, pd.concat(rows, ignore_index=True))
 
 

@@ -47,6 +47,8 @@ def test_each_rewind_iteration_has_a_panel_with_train_and_test():
     assert looks == {"-", "--"}  # not told apart by colour alone
     assert picture.table["test_error"].tolist() == pytest.approx([10, 30, 20] * 2)
     assert "at the ends, at most 30.0%" in picture.summary and "15.0%" in picture.summary
+    known = landscapes.error_along_line(paths.assign(learning_rate=0.1))
+    assert "two copies, learning rate 0.1, " in known.summary
 
 
 def test_no_panel_cuts_a_line_off_and_flat_lines_look_flat():
