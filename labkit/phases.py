@@ -156,12 +156,14 @@ def phase_diagram(tickets: pd.DataFrame, treatment: str = "rewind") -> Picture:
         _write(axes, x, y, cell, colour)
     _part_phases(axes, cells)
     axes.set(xlim=(-0.5, len(starts) - 0.5), ylim=(len(rounds) - 0.5, -0.5))
-    several = table["learning_rate"].nunique() > 1
-    names = [(f"{k:,}" if k else "0 (initial.)", f"\nrate {rate:g}") for rate, k in starts]
-    axes.set_xticks(range(len(starts)), [name + rate * several for name, rate in names])
+    labels = [f"{k:,}" if k else "0 (initial.)" for _, k in starts]
+    axes.set_xlabel("rewind iteration k")
+    if table["learning_rate"].nunique() > 1:
+        labels = [f"{name}\nrate {rate:g}" for name, (rate, _) in zip(labels, starts, strict=True)]
+        axes.set_xlabel("rewind iteration k, learning rate")
+    axes.set_xticks(range(len(starts)), labels)
     density = table.groupby("round")["density"].mean()
     axes.set_yticks(range(len(rounds)), [f"{100 * density[number]:.1f}" for number in rounds])
-    axes.set_xlabel("rewind iteration k" + ", learning rate" * several)
     axes.set_ylabel("density (%), sparser below")
     figure.colorbar(ScalarMappable(scale, colours), ax=axes, label="ticket − dense (points)")
     axes.set_title(

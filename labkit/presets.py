@@ -128,7 +128,7 @@ _LENET = replace(
     rounds=0,
 )
 _MORE_SEEDS = replace(_STABILITY, seeds=(3, 4, 5), instability=Instability())  # accuracy alone
-REWINDS = (0, 30, 100, 300, 1_000)
+_REWINDS = (0, 30, 100, 300, 1_000)
 
 
 def _rewound(e: Experiment, rewinds: Sequence[int]) -> Study:
@@ -269,8 +269,8 @@ PRESETS: dict[str, dict[str, Study]] = {
         "quick": (_LENET_QUICK, *_rewound(_LENET_QUICK_SGD, (0, 100))),
         "reference": (
             _LENET,
-            *_rewound(replace(_STABILITY, rounds=0), REWINDS),
-            *_rewound(replace(_with_rate(_STABILITY, 0.1), rounds=0), REWINDS),
+            *_rewound(replace(_STABILITY, rounds=0), _REWINDS),
+            *_rewound(replace(_with_rate(_STABILITY, 0.1), rounds=0), _REWINDS),
         ),
         "resnet-20": _rewound(replace(_RESNET_20, rounds=0), _REWINDS_FULL),
         "vgg-16": _rewound(replace(_VGG_16, rounds=0), _REWINDS_FULL),
@@ -279,12 +279,9 @@ PRESETS: dict[str, dict[str, Study]] = {
         "quick": _rewinding(_STABILITY_QUICK, (0, 100)),
         "reference": (
             *_rewinding(_STABILITY, (0, 300)),
+            *_rewound(_MORE_SEEDS, (0, 300)),
             *_rewound(_with_rate(_STABILITY, 0.1), (0, 300)),
-            *(
-                one
-                for rate in (0.4, 0.1)
-                for one in _rewound(_with_rate(_MORE_SEEDS, rate), (0, 300))
-            ),
+            *_rewound(_with_rate(_MORE_SEEDS, 0.1), (0, 300)),
         ),
         "resnet-20": _rewinding(_RESNET_20, (0, 500, 2_000)),
         "vgg-16": _rewinding(_VGG_16, (0, 1_000)),

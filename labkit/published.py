@@ -233,36 +233,39 @@ def _stability_imp() -> tuple[Claim, ...]:
     calm, gentle = at("dense", LEAST, 0), at("rewind", LEAST, 0)
     return (
         _instability(
-            "Training of the dense network is unstable from its initialisation",
+            "At the large learning rate, the dense network is unstable from its initialisation",
             *(dense, "above", "unstable (ResNet-20, VGG-16)"),
         ),
         _instability(
-            "At 25% density, tickets from the initialisation are unstable",
+            "At the large learning rate, tickets of 25% from the initialisation are unstable",
             *(early, "above", "unstable (ResNet-20, VGG-16)"),
         ),
         _better(
             _LMC,
-            "At 25% density, tickets from the initialisation fall below the dense network",
+            "At the large learning rate, tickets of 25% from the initialisation fall below the "
+            "dense network",
             *(early, dense, "not matching", "below"),
         ),
         _instability(
-            "At 25% density, tickets rewound to a later iteration are stable",
+            "At the large learning rate, tickets of 25% rewound to a later iteration are stable",
             *(late, "below", "stable from iteration 500 (ResNet-20)"),
         ),
         _better(
             _LMC,
-            "At 25% density, tickets rewound to a later iteration match the dense network",
+            "At the large learning rate, tickets of 25% rewound to a later iteration match the "
+            "dense network",
             *(late, dense, "matching", "matching"),
         ),
         _better(
             _LMC,
-            "At 25% density, rewinding to a later iteration beats rewinding to initialisation",
+            "At the large learning rate, rewinding tickets of 25% to a later iteration beats "
+            "rewinding them to the initialisation",
             *(late, early, "higher"),
         ),
         _better(
             _LMC,
-            "At a quarter of the rate, tickets of a residual network with 25% of the weights match "
-            "from the initialisation",
+            "At a quarter of the large rate, tickets of a residual network with 25% of the weights "
+            "match from the initialisation",
             *(at("rewind", 0.1, 0, "resnet"), at("dense", 0.1, 0, "resnet")),
             *("matching (ResNet-20, low rate)", "matching"),
         ),
