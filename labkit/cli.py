@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from labkit import __version__
-from labkit.machine import DEVICES, available_cores, device_in_words, find_device
+from labkit.machine import DEVICES, available_cores, device_in_words, find_device, find_jobs
 from labkit.terminal import Terminated, say, silence, stopped_by_sigterm, warnings_in_one_line
 
 if TYPE_CHECKING:
@@ -155,6 +155,13 @@ def _add_device(parser: argparse.ArgumentParser) -> None:
         default="auto",
         help="auto (the default) is a GPU when there is one",
     )
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        metavar="N",
+        help="processes that train at a time on the CPU, of one thread each (default: one for each "
+        "thread that torch would use); 1 trains in this process, with all threads",
+    )
 
 
 def _add_experiment(parser: argparse.ArgumentParser) -> None:
@@ -185,10 +192,11 @@ def _reproduce(arguments: argparse.Namespace) -> int:
     studies = [_seeded(_study(name, arguments.size), arguments.seeds) for name in names]
     path = _report_path(arguments.report)
     # A reproduction trains: results that came with the lab are shown beside it, never as it.
-    store, device = _store(arguments, shipped=False, writing=True), find_device(arguments.device)
+    store = _store(arguments, shipped=False, writing=True)
+    device, jobs = _workplace(arguments)
     sections = []
     for name, study in zip(names, studies, strict=True):
-        run = _follow(f"{name} ({arguments.size})", study, store, device)
+        run = _follow(f"{name} ({arguments.size})", study, store, device, jobs)
         reference = _reference(name)
         rows = table(_tickets(reference), run.tickets, name, study)
         print(f"{name}\n\n{to_text(rows)}\n")
@@ -199,8 +207,9 @@ def _reproduce(arguments: argparse.Namespace) -> int:
 
 def _train(arguments: argparse.Namespace) -> int:
     study = _chosen_study(arguments)
-    store, device = _store(arguments, writing=True), find_device(arguments.device)
-    results = _follow(f"{arguments.preset} ({arguments.size})", study, store, device)
+    store = _store(arguments, writing=True)
+    device, jobs = _workplace(arguments)
+    results = _follow(f"{arguments.preset} ({arguments.size})", study, store, device, jobs)
     print(_summary(results.tickets))
     print(f"\nMeans over seeds and draws. Results are in {store.folder}")
     return DONE
@@ -238,16 +247,16 @@ def _plan(arguments: argparse.Namespace) -> int:
     from labkit.progress import duration
 
     study = _chosen_study(arguments)
-    store, device = _store(arguments), find_device(arguments.device)
+    store, (device, jobs) = _store(arguments), _workplace(arguments)
     busy = os.getloadavg()[0] / available_cores() if hasattr(os, "getloadavg") else 0.0
-    what = plan(study, store, device)
+    what = plan(study, store, device, jobs)
     print(f"{arguments.preset} ({arguments.size}): {what.trials} networks, {what.stored} of them "
           f"stored in {store.folder} or shipped")  # fmt: skip
     if what.stored == what.trials:
         print("nothing to train: 0 minutes")
         return DONE
     print(f"to train: {what.trials - what.stored} networks, {what.iterations:,} iterations in all")
-    print(f"this machine: {device_in_words(device)}; {what.milliseconds:.2f} ms per network and "
+    print(f"this machine: {device_in_words(device, jobs)}; {what.milliseconds:.2f} ms per network and "
           f"iteration, {what.side_by_side} side by side")  # fmt: skip
     memory = f"{what.megabytes:,.0f} MB of memory"
     if what.gpu_megabytes:
@@ -347,6 +356,12 @@ def _store(
     return store
 
 
+def _workplace(arguments: argparse.Namespace) -> tuple[str, int]:
+    """The device, and how many processes train on it at a time."""
+    device = find_device(arguments.device)
+    return device, find_jobs(arguments.jobs, device)
+
+
 def _report_path(path: Path) -> Path:
     """Where the report goes, checked before hours are spent on what goes there."""
     path = path.expanduser()
@@ -365,7 +380,7 @@ def _report_path(path: Path) -> Path:
 # Running and showing.
 
 
-def _follow(title: str, study: "Study", store: "Store", device: str) -> "Tables":
+def _follow(title: str, study: "Study", store: "Store", device: str, jobs: int) -> "Tables":
     from labkit.experiment import all_trials
     from labkit.progress import follow
     from labkit.results import tables
@@ -376,9 +391,9 @@ def _follow(title: str, study: "Study", store: "Store", device: str) -> "Tables"
     trials = len({trial.key for trial in all_trials(study)})
     say(
         f"{title}: {trials} networks, {trials - todo} done before, {todo} to train on "
-        f"{device_in_words(device)}; results go to {store.folder}"
+        f"{device_in_words(device, jobs)}; results go to {store.folder}"
     )
-    follow(run(study, store, device))
+    follow(run(study, store, device, jobs))
     return tables(study, store)
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
-from labkit.checking import choice
+from labkit.checking import choice, whole
 
 DEVICES = ("auto", "cpu", "cuda")
 
@@ -90,14 +90,35 @@ def find_device(name: str = "auto") -> str:
     return "cuda" if found and name != "cpu" else "cpu"
 
 
-def device_in_words(device: str) -> str:
-    """A device of `find_device` as a reader knows it, such as "CPU x86_64, 2 threads"."""
+def find_jobs(jobs: int | None, device: str) -> int:
+    """How many processes train at a time on a device of `find_device`.
+
+    jobs: a wish, or None, which on a CPU is one for each thread that torch would use. Raises
+    ValueError for a number below 1, and above 1 on a GPU.
+    """
+    import torch
+
+    if jobs is None:
+        return torch.get_num_threads() if device == "cpu" else 1
+    whole("jobs", jobs, 1)
+    if jobs > 1 and device != "cpu":
+        raise ValueError(f"jobs must be 1 on a GPU, which trains all networks at once, not {jobs}")
+    return jobs
+
+
+def device_in_words(device: str, jobs: int = 1) -> str:
+    """A device of `find_device` as a reader knows it, such as "CPU x86_64, 2 threads", with the
+    processes that train on it at a time.
+    """
     import torch
 
     if device != "cpu":
         return torch.cuda.get_device_name()
+    name = f"CPU {platform.machine()}"
+    if jobs > 1:
+        return f"{name}, {jobs} processes"
     threads = torch.get_num_threads()
-    return f"CPU {platform.machine()}, {threads} thread{'' if threads == 1 else 's'}"
+    return f"{name}, {threads} thread{'' if threads == 1 else 's'}"
 
 
 def version(package: str) -> str:

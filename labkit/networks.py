@@ -15,6 +15,7 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -43,9 +44,31 @@ class Dense(nn.Module):
         return _shape("replicas, outputs, inputs", self.weight)
 
     def forward(self, x: Tensor) -> Tensor:  # (R, B, in) -> (R, B, out)
-        # W x + b with an example per column: in this order the gradient comes out in the weight's
-        # own memory layout, which saves a third of the training time on a CPU.
-        return torch.baddbmm(self.bias.unsqueeze(2), self.weight, x.transpose(1, 2)).transpose(1, 2)
+        return _Affine.apply(x, self.weight, self.bias)
+
+
+class _Affine(torch.autograd.Function):
+    """x W^T + b for every replica, with torch's own products but for their order in the derivative.
+
+    torch would give the gradient of W transposed in memory, and to copy it into W's own layout
+    costs a third of the training time on a CPU.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        return torch.baddbmm(bias.unsqueeze(1), x, weight.mT)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs[:2])
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
+        x, weight = (saved.to(gradient.dtype) for saved in ctx.saved_tensors)  # as autocast did
+        of_x = gradient.bmm(weight) if ctx.needs_input_grad[0] else None
+        return of_x, gradient.mT.bmm(x), gradient.sum(1)
 
 
 class Conv(nn.Module):

@@ -6,10 +6,11 @@ finished network is in the store at once, so what was stopped or killed goes on 
 
 import platform
 import time
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
-from itertools import combinations, groupby
+from itertools import combinations
 from typing import Any
 
 import torch
@@ -17,15 +18,24 @@ from torch import Tensor
 
 from labkit.connectivity import going_along, instability
 from labkit.data import Data
-from labkit.experiment import REWIND, Experiment, Trial
+from labkit.experiment import REWIND, Experiment, Task, Trial
 from labkit.narrowing import narrow, narrow_state, surviving_units, widen_state
+from labkit.machine import find_jobs
 from labkit.networks import Masks, Population, State
 from labkit.pieces import between
 from labkit.pruning import density, flops, full_masks, survivors
-from labkit.scheduling import MOST_EPOCHS, missing, restores, side_by_side, work
+from labkit.scheduling import (
+    MOST_EPOCHS,
+    missing,
+    prerequisites,
+    restores,
+    side_by_side,
+    work,
+)
 from labkit.starting import build_network, save_snapshot, starting_point
 from labkit.store import Store
 from labkit.training import Evaluation, Recipe, evaluating, train
+from labkit.workers import Call, Ended, run_calls
 
 
 @dataclass
@@ -58,32 +68,54 @@ Event = Progress | Evaluated | Finished
 
 
 def run(
-    experiment: Experiment | Sequence[Experiment], store: Store, device: str = "cpu"
+    experiment: Experiment | Sequence[Experiment],
+    store: Store,
+    device: str = "cpu",
+    jobs: int = 1,
 ) -> Iterator[Event]:
     """Train what the store does not have yet, round by round, for all seeds side by side.
 
     experiment: one, or several, which share what they have in common.
-    device: "cpu", "cuda", or any that torch knows. The same experiment on the same machine gives
-    the same numbers, bit for bit, also when it was stopped in between.
+    device: "cpu", "cuda", or any that torch knows. The same experiment on the same machine, with as
+    many jobs, gives the same numbers, bit for bit, also when it was stopped in between.
+    jobs: how many populations are trained at a time, from 1, each in a process of its own with one
+    thread; 1 trains in this process, with all threads. More than 1 is for the CPU. Outside Linux, a
+    script that asks for it needs `if __name__ == "__main__":` around what it does.
     """
+    jobs = find_jobs(jobs, device)
     trials = missing(experiment, store)
-    total, done = sum(work(trial) for trial in trials), 0
-    for task, same_task in groupby(trials, lambda trial: trial.experiment.task):
-        data = task.data().to(device)
-        rewinds = {t.experiment.rewind for t in trials if t.experiment.task == task} - {0}
-        for chunk in side_by_side(list(same_task), device):
-            yield Progress(done, total, chunk[0].round)
-            if chunk[0].analysis:
-                events: Iterator[int | Event] = _analyse(chunk, data, store, device)
-            else:
-                events = _train(chunk, sorted(rewinds), data, store, device)
-            for event in events:
-                if isinstance(event, int):
-                    share = min(1.0, event / work(chunk[0]))
-                    yield Progress(done + int(share * sum(map(work, chunk))), total, chunk[0].round)
-                else:
-                    yield event
-            done += sum(map(work, chunk))
+    rewinds: defaultdict[Task, set[int]] = defaultdict(set)
+    for trial in trials:
+        rewinds[trial.experiment.task] |= {trial.experiment.rewind} - {0}
+    chunks = list(side_by_side(trials, device, jobs))
+    calls = [
+        Call(_events, (chunk, sorted(rewinds[chunk[0].experiment.task]), store, device), after)
+        for chunk, after in zip(chunks, prerequisites(chunks), strict=True)
+    ]
+    sizes = [sum(map(work, chunk)) for chunk in chunks]
+    done = [0] * len(chunks)
+    for number, event in run_calls(calls, jobs):
+        if isinstance(event, Evaluated | Finished):
+            yield event
+            continue
+        share = 1.0 if isinstance(event, Ended) else min(1.0, event / work(chunks[number][0]))
+        done[number] = int(share * sizes[number])
+        yield Progress(sum(done), sum(sizes), chunks[number][0].round)
+
+
+def _events(
+    chunk: list[Trial], rewinds: Sequence[int], store: Store, device: str
+) -> Iterator[int | Event]:
+    """Train or analyse trials of one schedule as a population; yields iterations done, and events.
+
+    rewinds: iterations whose state is saved of dense networks.
+    """
+    data = chunk[0].experiment.task.data().to(device)
+    yield 0
+    if chunk[0].analysis:
+        yield from _analyse(chunk, data, store, device)
+    else:
+        yield from _train(chunk, rewinds, data, store, device)
 
 
 @dataclass
@@ -146,10 +178,6 @@ def _recipe(trial: Trial, network: Population, masks: Masks, data: Data) -> Reci
 def _train(
     chunk: list[Trial], rewinds: Sequence[int], data: Data, store: Store, device: str
 ) -> Iterator[int | Event]:
-    """Train trials of one schedule as a population; yields iterations done, and events.
-
-    rewinds: iterations whose state is saved of dense networks.
-    """
     began = time.perf_counter()
     experiment, start = chunk[0].experiment, chunk[0].start
     ready = _prepare(chunk, [0] * len(chunk), data, store, device)

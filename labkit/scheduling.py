@@ -5,6 +5,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import groupby
 
+import torch
+
 from labkit.experiment import Experiment, Trial, all_trials
 from labkit.starting import build_network
 from labkit.store import Store
@@ -31,17 +33,37 @@ def missing(experiment: Experiment | Sequence[Experiment], store: Store) -> list
     for key, trial in reversed(trials.items()):
         if store.get(key) is None or not all(map(store.has_tensors, wanted[key])):
             todo.append(trial)
-            for other in trial.needs:
-                wanted[other.key].add(other.key)
-            if trial.rewinds_to:
-                wanted[trial.dense.key].add(trial.dense_key(trial.rewinds_to))
+            for other, tensors in _starts_from(trial):
+                wanted[other].add(tensors)
     return todo[::-1]
 
 
-def side_by_side(trials: list[Trial], device: str) -> Iterator[list[Trial]]:
-    """Trials of one task in groups that train side by side, in an order that respects needs."""
+def side_by_side(trials: list[Trial], device: str, jobs: int = 1) -> Iterator[list[Trial]]:
+    """Trials in groups that train side by side, in an order that respects needs.
+
+    jobs: of so many groups at a time, which share a processor's cache.
+    """
     for _, group in groupby(trials, lambda t: (id(t.experiment), t.round, t.analysis)):
-        yield from _chunks(list(group), device)
+        yield from _chunks(list(group), device, jobs)
+
+
+def prerequisites(chunks: Sequence[Sequence[Trial]]) -> list[frozenset[int]]:
+    """For each group of trials the places of those that leave what it starts from."""
+    place = {trial.key: number for number, chunk in enumerate(chunks) for trial in chunk}
+    return [
+        frozenset(
+            place[other] for trial in chunk for other, _ in _starts_from(trial) if other in place
+        )
+        for chunk in chunks
+    ]
+
+
+def _starts_from(trial: Trial) -> list[tuple[str, str]]:
+    """What it needs before it can train: the keys of other trials, and of tensors they leave."""
+    needs = [(other.key, other.key) for other in trial.needs]
+    if trial.rewinds_to:
+        needs.append((trial.dense.key, trial.dense_key(trial.rewinds_to)))
+    return needs
 
 
 def work(trial: Trial) -> int:
@@ -58,7 +80,7 @@ def work(trial: Trial) -> int:
     return iterations - trial.start
 
 
-def _chunks(trials: list[Trial], device: str) -> Iterator[list[Trial]]:
+def _chunks(trials: list[Trial], device: str, jobs: int) -> Iterator[list[Trial]]:
     """Trials of one experiment and round with one schedule and one architecture, in even groups
     that train fastest side by side.
     """
@@ -68,7 +90,7 @@ def _chunks(trials: list[Trial], device: str) -> Iterator[list[Trial]]:
         last = "last" if treatment.schedule == "last" else ""
         return trial.start, last, treatment.budget, trial.slims, restores(trial), _alone(trial)
 
-    limit = population_limit(trials[0].experiment, device)
+    limit = -(-population_limit(trials[0].experiment, device) // jobs)
     for (*_, alone), group in groupby(sorted(trials, key=schedule), schedule):
         rest = list(group)
         most = 1 if alone else limit
@@ -93,7 +115,9 @@ def population_limit(experiment: Experiment, device: str) -> int:
     """
     if device != "cpu":
         return 64
-    network = build_network(experiment, experiment.task.data())
+    data = experiment.task.data()
+    with torch.device("meta"):  # shapes without memory
+        network = build_network(experiment, data)
     return max(1, min(8, CACHE // (16 * sum(p.numel() for p in network.parameters()))))
 
 
