@@ -7,11 +7,12 @@ evaluates it, so whatever makes this machine fast or slow is in the number.
 import math
 import sys
 import time
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from heapq import heappop, heappush
 from pathlib import Path
+from statistics import mean
 
 import torch
 
@@ -19,9 +20,10 @@ from labkit.data import Data
 from labkit.experiment import Experiment, Task, Trial, all_trials
 from labkit.networks import Population, build
 from labkit.pruning import full_masks
-from labkit.scheduling import missing, side_by_side, work
+from labkit.scheduling import missing, prerequisites, side_by_side, work
 from labkit.store import Store
-from labkit.training import Recipe, evaluate_on, train
+from labkit.training import Recipe, evaluate_on, generator, train
+from labkit.workers import Call, Ended, run_calls
 
 WARM_UP = 3  # iterations that are not timed: the first ones allocate
 IMPROVING = 0.5  # share of evaluations that lower the validation loss, so cost a test set as well
@@ -33,8 +35,9 @@ class Plan:
     """A prediction. trials, stored: networks of the experiment, and those that are done already.
 
     iterations: of one network each, still to be trained. side_by_side: networks that train
-    together. milliseconds: per network and iteration, without evaluations. seconds: of the run,
-    evaluations included. megabytes: peak of the process; gpu_megabytes: on the GPU, 0 without.
+    together. milliseconds: per network and iteration in a process, without evaluations. seconds: of
+    the run, evaluations included. megabytes: peak of all processes; gpu_megabytes: on the GPU, 0
+    without.
     """
 
     trials: int
@@ -51,57 +54,105 @@ def plan(
     experiment: Experiment | Sequence[Experiment],
     store: Store,
     device: str = "cpu",
+    jobs: int = 1,
     seconds: float = 2.0,
 ) -> Plan:
     """Predict what `labkit.run` has left to do, from about `seconds` of training for each task.
 
+    jobs: see `labkit.run`; as many are calibrated at a time, as they slow each other down.
     Narrow networks are counted like whole ones, so it is an upper bound with structured pruning.
     Nothing is trained where everything is stored. Raises what loading the data raises.
     """
     todo = missing(experiment, store)
     trials = len({trial.key for trial in all_trials(experiment)})
-    parts = [
-        _plan_of_task(task, list(same_task), device, seconds)
-        for task, same_task in groupby(
-            sorted(todo, key=lambda t: repr(t.experiment.task)), lambda t: t.experiment.task
-        )
-    ]
-    if not parts:
+    if not todo:
         return Plan(trials, trials)
-    iterations = sum(part.iterations for part in parts)
+    chunks = list(side_by_side(todo, device, jobs))
+    by_task: defaultdict[Task, list[list[Trial]]] = defaultdict(list)
+    for chunk in chunks:
+        by_task[chunk[0].experiment.task].append(chunk)
+    costs = {
+        task: _calibrate(task, Counter(map(len, own)).most_common(1)[0][0], device, jobs, seconds)
+        for task, own in by_task.items()
+    }
+    iterations = {
+        task: sum(work(t) for chunk in own for t in chunk) for task, own in by_task.items()
+    }
+    total = sum(iterations.values())
+    durations = [
+        sum(costs[trial.experiment.task].seconds(trial) for trial in chunk) for chunk in chunks
+    ]
     return Plan(
         trials=trials,
         stored=trials - len(todo),
-        iterations=iterations,
-        side_by_side=max(parts, key=lambda part: part.iterations).side_by_side,
-        milliseconds=sum(part.milliseconds * part.iterations for part in parts) / iterations,
-        seconds=sum(part.seconds for part in parts),
-        megabytes=max(part.megabytes for part in parts),
-        gpu_megabytes=max(part.gpu_megabytes for part in parts),
+        iterations=total,
+        side_by_side=costs[max(iterations, key=lambda task: iterations[task])].side_by_side,
+        milliseconds=sum(1000 * costs[task].iteration * n for task, n in iterations.items())
+        / total,
+        seconds=_last_end(durations, prerequisites(chunks), jobs),
+        megabytes=max(cost.megabytes for cost in costs.values()),
+        gpu_megabytes=max(cost.gpu_megabytes for cost in costs.values()),
     )
 
 
-def _plan_of_task(task: Task, todo: list[Trial], device: str, seconds: float) -> Plan:
-    usual = Counter(len(chunk) for chunk in side_by_side(todo, device)).most_common(1)[0][0]
-    data = task.data().to(device)
-    network = build(task.network, data.image_shape, len(data.classes), usual)
-    network.initialise([torch.Generator().manual_seed(i) for i in range(usual)]).to(device)
-    iteration = _iteration_seconds(network, task.recipe, data, seconds) / usual
-    example = _evaluation_seconds(network, data, task.recipe.precision) / usual
-    iterations = sum(work(trial) for trial in todo)
-    examples = sum(_evaluated_examples(trial, data) for trial in todo)
+@dataclass(frozen=True)
+class _Costs:
+    """What a task costs: seconds of training for one iteration, and of evaluation on one example,
+    both of one network, in a process that trains `side_by_side` of them.
+    """
+
+    data: Data
+    side_by_side: int
+    iteration: float
+    example: float
+    megabytes: float
+    gpu_megabytes: float
+
+    def seconds(self, trial: Trial) -> float:
+        """Of a trial, whatever is evaluated in it included."""
+        return work(trial) * self.iteration + _evaluated_examples(trial, self.data) * self.example
+
+
+def _calibrate(task: Task, side_by_side: int, device: str, jobs: int, seconds: float) -> _Costs:
+    """Mean costs in processes that train at the same time."""
+    data = task.data()  # here, as a run does it: processes share what they are forked from
+    network = build(task.network, data.image_shape, len(data.classes), side_by_side)
+    calls = [Call(_measure, (network, task.recipe, data, device, seconds))] * jobs
+    measured = [value for _, value in run_calls(calls, jobs) if not isinstance(value, Ended)]
+    iteration, example, private, on_gpu = (mean(column) for column in zip(*measured, strict=True))
     parameters = sum(p.numel() for p in network.parameters())
+    megabytes = _peak_megabytes(data, parameters) + jobs * _kept_megabytes(parameters)
+    if jobs > 1:
+        megabytes += jobs * private
+    each = iteration / side_by_side, example / side_by_side
+    return _Costs(data, side_by_side, *each, megabytes, on_gpu)
+
+
+def _measure(
+    network: Population, recipe: Recipe, data: Data, device: str, seconds: float
+) -> Iterator[tuple[float, float, float, float]]:
+    """Seconds of an iteration and of an example; megabytes: this process's own, and the GPU's."""
+    data = data.to(device)
+    network.initialise([generator(i) for i in range(network.replicas)]).to(device)
+    iteration = _iteration_seconds(network, recipe, data, seconds)
+    example = _evaluation_seconds(network, data, recipe.precision)
     on_gpu = torch.cuda.max_memory_allocated() / 1e6 if device.startswith("cuda") else 0.0
-    return Plan(
-        trials=len(todo),
-        stored=0,
-        iterations=iterations,
-        side_by_side=usual,
-        milliseconds=1000 * iteration,
-        seconds=iterations * iteration + examples * example,
-        megabytes=_peak_megabytes(data, parameters) + _kept_megabytes(parameters),
-        gpu_megabytes=on_gpu,
-    )
+    private = _private_megabytes(data, sum(p.numel() for p in network.parameters()))
+    yield iteration, example, private, on_gpu
+
+
+def _last_end(durations: Sequence[float], after: Sequence[frozenset[int]], jobs: int) -> float:
+    """When the last of these ends, if they are run in the order of `labkit.workers.run_calls`."""
+    now, waiting = 0.0, list(range(len(durations)))
+    running, ended = list[tuple[float, int]](), set[int]()
+    while waiting or running:
+        able = [number for number in waiting if after[number] <= ended]
+        for number in able[: jobs - len(running)]:
+            waiting.remove(number)
+            heappush(running, (now + durations[number], number))
+        now, number = heappop(running)
+        ended.add(number)
+    return now
 
 
 def _iteration_seconds(network: Population, recipe: Recipe, data: Data, seconds: float) -> float:
@@ -160,6 +211,16 @@ def _peak_megabytes(data: Data, parameters: int) -> float:
     splits = (data.train, data.validation, data.test)
     images = sum(split.images.numel() for split in splits)
     return BASE + 2 * images / 1e6 + 5 * 4 * parameters / 1e6
+
+
+def _private_megabytes(data: Data, parameters: int) -> float:
+    """Memory that this process shares with no other."""
+    try:
+        rollup = Path("/proc/self/smaps_rollup").read_text()
+    except OSError:  # not Linux, where processes share next to nothing
+        return _peak_megabytes(data, parameters)
+    private = (line.split()[1] for line in rollup.splitlines() if line.startswith("Private_"))
+    return sum(map(int, private)) * 1024 / 1e6
 
 
 def _kept_megabytes(parameters: int) -> float:

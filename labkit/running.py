@@ -19,8 +19,8 @@ from torch import Tensor
 from labkit.connectivity import going_along, instability
 from labkit.data import Data
 from labkit.experiment import REWIND, Experiment, Task, Trial
-from labkit.narrowing import narrow, narrow_state, surviving_units, widen_state
 from labkit.machine import find_jobs
+from labkit.narrowing import narrow, narrow_state, surviving_units, widen_state
 from labkit.networks import Masks, Population, State
 from labkit.pieces import between
 from labkit.pruning import density, flops, full_masks, survivors

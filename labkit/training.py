@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from itertools import count
 
 import torch
 from torch import Tensor
@@ -177,8 +178,10 @@ def train(
     _reapply(pruned)
     yield from reached(start)
     batches = data_order(noises, len(data.train), recipe.batch_size, start)
+    share = torch.tensor(1 / recipe.batch_size, device=data.train.labels.device)
     for iteration, index in zip(range(start, recipe.iterations), batches, strict=False):
-        network.train()
+        if not network.training:  # after an evaluation
+            network.train()
         batch = data.train[index.to(data.train.labels.device)]
         images = data.normalise(batch.images)  # (R, B, C, H, W)
         if recipe.augmentation == "flip-crop":
@@ -187,7 +190,7 @@ def train(
             logits = network(images).float()  # (R, B, classes)
         # Each replica's loss is a mean over its batch; their sum gives each its own gradient.
         loss = F.cross_entropy(logits.flatten(0, 1), batch.labels.flatten(), reduction="sum")
-        (loss / recipe.batch_size).backward()
+        loss.backward(share)
         if recipe.slimming:
             _penalise(gammas, recipe.slimming)
         optimizer.step(recipe.rate(iteration))
@@ -235,16 +238,14 @@ def data_order(
 
     def one_pass(number: int) -> Tensor:
         generators = [_noise_generator(noise, "order", number) for noise in unique]
-        return torch.stack([torch.randperm(examples, generator=g) for g in generators])
+        return torch.stack([torch.randperm(examples, generator=g) for g in generators])[row]
 
-    number, position = divmod(start * batch_size, examples)
-    ahead = one_pass(number)[:, position:]
-    while True:
-        while ahead.shape[1] < batch_size:
-            number += 1
-            ahead = torch.cat([ahead, one_pass(number)], 1)
-        yield ahead[row, :batch_size]
-        ahead = ahead[:, batch_size:]
+    first, position = divmod(start * batch_size, examples)
+    ahead = one_pass(first)[:, position:]
+    for number in count(first + 1):
+        *full, rest = ahead.split(batch_size, 1)
+        yield from full
+        ahead = torch.cat([rest, one_pass(number)], 1)
 
 
 def _noise_generator(noise: Noise, *purpose: str | int) -> torch.Generator:

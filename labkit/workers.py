@@ -81,12 +81,14 @@ class _Process:
 
     def __init__(self, number: int, call: Call) -> None:
         # A fork shares the memory of torch and of the data. It inherits no threads, and uses none.
-        context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
+        kind = "fork" if sys.platform == "linux" else "spawn"
+        context: Any = multiprocessing.get_context(kind)
         self.number = number
-        self.connection, other = context.Pipe(duplex=False)
-        self._process = context.Process(target=_send, args=(other, call), daemon=True)
+        self.connection, sender = context.Pipe(duplex=False)
+        ends = self.connection, sender
+        self._process = context.Process(target=_send, args=(*ends, call), daemon=True)
         self._process.start()
-        other.close()  # the process has the only one then, and reading says when it is gone
+        sender.close()
 
     def receive(self) -> Any:
         try:
@@ -115,15 +117,16 @@ class _Raised:
     traceback: str
 
 
-def _send(connection: Connection, call: Call) -> None:
-    """Run a call to its end, to SIGTERM, or until nobody reads any more."""
+def _send(receiver: Connection, sender: Connection, call: Call) -> None:
+    """Run a call to its end, to SIGTERM, or until nobody receives any more."""
+    receiver.close()  # each end is open in one process then, so either notices when the other dies
     # Ctrl-C in a terminal reaches every process of the group; the one that pulls decides.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # so that files half written are removed
     torch.set_num_threads(1)
     try:
         for value in _guarded(call):
-            connection.send_bytes(pickle.dumps(value))
+            sender.send_bytes(pickle.dumps(value))
     except BrokenPipeError:
         return
 

@@ -94,8 +94,8 @@ def one(tensors: State, i: int) -> State:
     return {name: tensor[i] if tensor.ndim else tensor for name, tensor in tensors.items()}
 
 
-def finish(experiment: Experiment, store: Store) -> Tables:
-    for _ in run(experiment, store):
+def finish(experiment: Experiment, store: Store, jobs: int = 1) -> Tables:
+    for _ in run(experiment, store, jobs=jobs):
         pass
     return tables(experiment, store)
 

@@ -444,6 +444,18 @@ def test_the_doctor_looks_at_the_store_and_says_that_all_is_well(command, tiny, 
     assert out.endswith("all is well\n")
 
 
+def test_jobs_train_at_the_same_time_and_are_named(command, tiny):
+    status, out, err = command("plan", "lottery", "--jobs", "2")
+    assert status == 0 and re.search(r"CPU \w+, 2 processes; .* side by side in each\n", out)
+    status, out, err = command("run", "lottery", "--jobs", "2")
+    assert status == 0 and re.search(r"6 to train on CPU \w+, 2 processes;", err)
+    assert len(out.splitlines()) > 4
+    status, _, err = command("run", "lottery", "--jobs", "0")
+    assert (status, err) == (2, "labkit: jobs must be a whole number from 1, not 0\n")
+    status, _, err = command("reproduce", "--jobs", "many")
+    assert status == 2 and "argument --jobs: invalid int value: 'many'" in err
+
+
 def test_the_doctor_counts_what_is_wrong(command, tmp_path, monkeypatch):
     monkeypatch.setenv("LABKIT_DATA", str(tmp_path))
     status, out, _ = command("doctor", "--store", "/dev/null/store")
@@ -499,9 +511,11 @@ def test_ctrl_c_elsewhere_is_quiet(command, tiny, monkeypatch):
     assert command("plan", "lottery") == (130, "", "labkit: stopped\n")
 
 
-def test_ctrl_c_in_a_real_process_keeps_what_is_finished(command, tmp_path, root):
-    words = ["run", "lottery", "--set", "task.network=lenet-8-6", "--set", "task.examples=300"]
-    words += ["--set", "seeds=0", "--set", "treatments=", "--set", "pruning.rate=0.01"]
+@pytest.mark.parametrize(("jobs", "seeds"), [(1, "0"), (2, "0,1,2,3,4")])
+def test_ctrl_c_in_a_real_process_keeps_what_is_finished(jobs, seeds, command, tmp_path, root):
+    words = ["run", "lottery", "--jobs", str(jobs), "--set", "task.network=lenet-8-6"]
+    words += ["--set", f"seeds={seeds}", "--set", "treatments=", "--set", "pruning.rate=0.01"]
+    words += ["--set", "task.examples=300"]
     words += ["--set", "task.recipe.iterations=50", "--set", "task.validation=100"]
     words += ["--set", "evaluate_every=50", "--set", "rounds=80"]
     process = subprocess.Popen(
@@ -512,23 +526,24 @@ def test_ctrl_c_in_a_real_process_keeps_what_is_finished(command, tmp_path, root
         text=True,
         # Where tests run in the background of a shell, interrupts are ignored, and inherited so.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        start_new_session=True,
     )
     assert process.stderr is not None
     lines = []
     for line in process.stderr:
         lines.append(line)
-        if re.search("round [1-9]", line):  # so round 0 is stored
-            process.send_signal(signal.SIGINT)
+        if re.search("round [2-9]", line):  # so round 0 is stored
+            os.killpg(process.pid, signal.SIGINT)  # as a terminal does it
             break
     out, rest = process.communicate(timeout=60)
     err = "".join(lines) + rest
     assert process.returncode == 130, err
     assert out == "" and "Traceback" not in err
     assert "\r" not in err and "\x1b" not in err
-    assert "kept" in err and "labkit run lottery --set task.network=lenet-8-6" in err
+    assert "kept" in err and f"labkit run lottery --jobs {jobs} --set task.network=" in err
     assert not list((tmp_path / "store").glob("*.part"))
     status, out, err = command(*words, "--set", "rounds=2")
-    done_before = re.search(r"3 networks, (\d) done before", err)
+    done_before = re.search(r"\d networks, (\d+) done before", err)
     assert status == 0 and done_before and int(done_before[1]) >= 1
     assert [row.split()[1] for row in out.splitlines()[1:4]] == ["dense", "rewind", "rewind"]
 

@@ -1,6 +1,7 @@
 """The machine: cores as the container grants them, devices that are there."""
 
 import os
+import re
 import subprocess
 import sys
 
@@ -8,7 +9,7 @@ import pytest
 import torch
 
 from labkit import machine
-from labkit.machine import available_cores, device_in_words, find_device, limit_threads
+from labkit.machine import available_cores, device_in_words, find_device, find_jobs, limit_threads
 
 
 def test_cores_are_those_this_process_may_use():
@@ -121,3 +122,18 @@ def test_a_device_is_one_that_is_there(monkeypatch):
 def test_a_processor_is_named_with_its_threads(threads):
     torch.set_num_threads(1)
     assert device_in_words("cpu").endswith(", 1 thread")
+
+
+def test_jobs_are_one_for_each_thread_unless_one_wishes_otherwise():
+    assert find_jobs(None, "cpu") == torch.get_num_threads()
+    assert find_jobs(5, "cpu") == 5
+    assert find_jobs(None, "cuda") == find_jobs(1, "cuda") == 1
+    with pytest.raises(ValueError, match=r"jobs must be 1 on a GPU, .* not 2"):
+        find_jobs(2, "cuda")
+    with pytest.raises(ValueError, match="jobs must be a whole number from 1, not 0"):
+        find_jobs(0, "cpu")
+
+
+def test_jobs_are_part_of_the_words_for_a_device():
+    assert device_in_words("cpu", 3).endswith(", 3 processes")
+    assert re.search(r", \d+ threads?$", device_in_words("cpu"))

@@ -1,5 +1,6 @@
 """Plans: exact about the work, of the right order about the time."""
 
+import sys
 from dataclasses import replace
 
 import pytest
@@ -52,6 +53,32 @@ def test_a_plan_counts_the_work_exactly(tmp_path):
     assert what.iterations == sum(work(t) for number in range(3) for t in TINY.trials(number))
     assert what.seconds > what.iterations * what.milliseconds / 1000 > 0
     assert 50 < what.megabytes < 100_000 and what.gpu_megabytes == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other processes lack the data of this test")
+def test_jobs_are_calibrated_at_the_same_time_and_share_the_work(tmp_path):
+    store = Store(tmp_path, shipped=False)
+    alone, both = (plan(TINY, store, jobs=jobs, seconds=0.05) for jobs in (1, 2))
+    assert (both.trials, both.iterations) == (alone.trials, alone.iterations)
+    assert (alone.side_by_side, both.side_by_side) == (2, 2)
+    assert both.megabytes > alone.megabytes, "each process has memory of its own"
+    assert both.iterations * both.milliseconds / 1000 / 2 < both.seconds
+
+
+@pytest.mark.parametrize(
+    ("durations", "after", "jobs", "end"),
+    [
+        ([2.0, 3.0, 4.0], [set(), set(), set()], 1, 9.0),
+        ([2.0, 3.0, 4.0], [set(), set(), set()], 2, 6.0),
+        ([2.0, 3.0, 4.0], [set(), set(), set()], 9, 4.0),
+        ([2.0, 3.0, 4.0], [set(), {0}, {0}], 2, 6.0),
+        ([2.0, 3.0, 4.0], [set(), {0}, set()], 2, 5.0),
+        ([1.0, 1.0, 1.0, 1.0], [set(), {0}, {1}, {0}], 2, 3.0),
+        ([], [], 2, 0.0),
+    ],
+)
+def test_a_run_ends_with_its_last_process(durations, after, jobs, end):
+    assert planning._last_end(durations, [frozenset(some) for some in after], jobs) == end
 
 
 def test_a_plan_changes_nothing(tmp_path):

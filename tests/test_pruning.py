@@ -5,7 +5,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.func import functional_call, jacrev
 
 from labkit import (
     Pruning,
@@ -296,17 +295,15 @@ def exact_curvature(network, data) -> dict[str, torch.Tensor]:
     """The diagonal of the Gauss-Newton matrix of a single network's mean loss, from the Jacobian of
     its logits: the sum over classes a, b of J_a (p_a [a = b] - p_a p_b) J_b, in the mean.
     """
-    state = network.state()
-    names = list(network.prunable())
-    total = {name: torch.zeros_like(state[name]) for name in names}
+    weights = network.prunable()
+    total = {name: torch.zeros_like(weight) for name, weight in weights.items()}
     for image in data.normalise(data.train.images):
-
-        def logits(weights, image=image):
-            return functional_call(network, {**state, **weights}, (image[None, None],))[0, 0]
-
-        chances = logits({}).softmax(0)
+        logits = network(image[None, None])[0, 0]
+        chances = logits.detach().softmax(0)
         hessian = chances.diag() - torch.outer(chances, chances)
-        for name, j in jacrev(logits)({name: state[name] for name in names}).items():
+        rows = [torch.autograd.grad(z, list(weights.values()), retain_graph=True) for z in logits]
+        for name, *column in zip(weights, *rows, strict=True):
+            j = torch.stack(column)
             total[name] += torch.einsum("a...,ab,b...->...", j, hessian, j) / len(data.train)
     return total
 

@@ -3,6 +3,7 @@
 import errno
 import math
 import os
+import sys
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -16,8 +17,8 @@ from labkit.connectivity import Instability
 from labkit.experiment import REWIND, TREATMENTS, Experiment, Task, Treatment, Trial
 from labkit.pruning import Pruning, apply_masks, prune
 from labkit.results import tables
-from labkit.running import Finished, Progress, run
-from labkit.scheduling import missing, side_by_side, work
+from labkit.running import Evaluated, Finished, Progress, run
+from labkit.scheduling import missing, prerequisites, side_by_side, work
 from labkit.starting import build_network
 from labkit.store import Store, StoreError, ship
 from labkit.training import Recipe, train
@@ -52,6 +53,11 @@ RESNET = Experiment(
     rewind=2,
     seeds=(3, 1),
     evaluate_every=2,
+)
+
+
+forked = pytest.mark.skipif(
+    sys.platform != "linux", reason="only a forked process has the data of these tests"
 )
 
 
@@ -247,6 +253,72 @@ def test_killed_and_resumed_it_gives_the_same_numbers(
         assert_same(finish(experiment, other), expected)
 
 
+JOBS = [FULL, replace(RESNET, instability=Instability(2, 3, train_examples=20))]
+
+
+@forked
+@pytest.mark.parametrize("experiment", JOBS, ids=["lenet", "resnet"])
+def test_jobs_change_no_number_but_for_rounding(experiment: Experiment, tmp_path: Path) -> None:
+    alone, once, again = (
+        finish(experiment, Store(tmp_path / str(number), shipped=False), jobs)
+        for number, jobs in enumerate((1, 2, 2))
+    )
+    assert_same(once, again)
+    for one, other in ((alone.tickets, once.tickets), (alone.curves, once.curves)):
+        pd.testing.assert_frame_equal(one, other, rtol=1e-3, atol=1e-3)
+    assert alone.paths.shape == once.paths.shape
+
+
+@forked
+@pytest.mark.parametrize("count", [1, 5, 20])
+def test_killed_and_resumed_jobs_give_the_same_numbers(
+    count: int, store: Store, tmp_path: Path
+) -> None:
+    expected = finish(FULL, Store(tmp_path / "whole", shipped=False), 2)
+    killed = run(FULL, store, jobs=2)
+    done = {e.trial for e in islice(killed, count) if isinstance(e, Finished)}
+    killed.close()
+    assert not done & set(missing(FULL, store)), "what is done is kept"
+    assert not list(store.folder.glob("*.part")), "nothing half written is left"
+    assert_same(finish(FULL, store, 2), expected)
+
+
+@forked
+def test_jobs_report_the_same_events(store: Store) -> None:
+    events = list(run(FULL, store, jobs=3))
+    trials = [trial for number in range(3) for trial in FULL.trials(number)]
+    finished = [event for event in events if isinstance(event, Finished)]
+    assert sorted(e.trial.key for e in finished) == sorted(t.key for t in trials)
+    for event in finished:
+        assert event.result["ticket"] == store.get(event.trial.key)["ticket"]
+    evaluated = [event for event in events if isinstance(event, Evaluated)]
+    assert {trial for event in evaluated for trial in event.trials} == set(trials)
+    progress = [event for event in events if isinstance(event, Progress)]
+    assert {p.total for p in progress} == {sum(map(work, trials))} and len(progress) > 1
+    assert [p.done for p in progress] == sorted(p.done for p in progress)
+    assert progress[-1].done == progress[-1].total
+    assert {event.result["provenance"]["threads"] for event in finished} == {1}
+
+
+@forked
+def test_what_fails_in_a_job_is_raised_here(store: Store, monkeypatch) -> None:
+    def full_disk(*_) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("labkit.store.os.fsync", full_disk)
+    with pytest.raises(StoreError, match=r"No space left .* choose another folder"):
+        list(run(LENET, store, jobs=2))
+    assert not list(store.folder.iterdir())
+
+
+def test_jobs_out_of_range_are_named(store: Store) -> None:
+    for jobs in (0, -1, 1.5, True):
+        with pytest.raises(ValueError, match=f"jobs must be a whole number from 1, not {jobs}"):
+            next(run(LENET, store, jobs=jobs))
+    with pytest.raises(ValueError, match=r"jobs must be 1 on a GPU, .* not 2"):
+        next(run(LENET, store, "cuda", jobs=2))
+
+
 def test_killed_again_and_again_it_still_ends(store: Store, tmp_path: Path) -> None:
     expected = finish(FULL, Store(tmp_path / "whole", shipped=False))
     for _ in range(30):
@@ -390,6 +462,47 @@ def test_a_population_has_one_schedule_and_a_limited_size(monkeypatch) -> None:
         assert len({(t.start, t.treatment.schedule == "last") for t in chunk}) == 1
         restored = {t.treatment.weights == "rewound" for t in chunk if t.start}
         assert len(restored) <= 1
+
+
+def test_jobs_share_the_cache(monkeypatch) -> None:
+    monkeypatch.setattr(scheduling, "population_limit", lambda *_: 5)
+    trials = replace(FULL, treatments=("reinitialise",), draws=5).trials(1)
+    for jobs, most in ((1, 5), (2, 3), (3, 2), (5, 1), (9, 1)):
+        chunks = list(side_by_side(trials, "cpu", jobs))
+        assert max(map(len, chunks)) == most
+        assert sorted(t.key for chunk in chunks for t in chunk) == sorted(t.key for t in trials)
+
+
+def test_what_a_chunk_waits_for_is_the_chunks_that_leave_what_it_starts_from(store: Store) -> None:
+    experiment = replace(
+        REWOUND, treatments=("fine-tune", "shuffled-mask"), instability=Instability(2), rounds=1
+    )
+    chunks = [[trial] for trial in missing(experiment, store)]
+    waits = prerequisites(chunks)
+    dense, ticket = {"dense"}, {"rewind"}
+    expected = {
+        "dense": set(),
+        "analysed dense": dense,
+        "rewind": dense,
+        "fine-tune": dense,
+        "shuffled-mask": dense,
+        "analysed rewind": dense | ticket,
+        "analysed shuffled-mask": dense | {"shuffled-mask"},
+    }
+    names = [f"{'analysed ' * trial.analysis}{trial.label}" for (trial,) in chunks]
+    assert set(names) == set(expected)
+    for (trial,), name, places in zip(chunks, names, waits, strict=True):
+        assert {names[place] for place in places} == expected[name]
+        assert {chunks[place][0].seed for place in places} <= {trial.seed}
+
+
+def test_a_ticket_waits_for_a_dense_network_that_is_trained_again(store: Store) -> None:
+    finish(replace(REWOUND, rounds=1), store)
+    for seed in REWOUND.seeds:
+        (store.folder / f"{Trial(REWOUND, seed, 0, REWIND).dense_key(3)}.pt").unlink()
+    chunks = list(side_by_side(missing(REWOUND, store), "cpu"))
+    assert [{trial.round for trial in chunk} for chunk in chunks] == [{0}, {2}]
+    assert prerequisites(chunks) == [frozenset(), {0}], "round 1, which it prunes, is known"
 
 
 def test_tables_have_a_row_per_network_and_per_evaluation(store: Store) -> None:

@@ -16,7 +16,8 @@ import resource
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from statistics import median
+from statistics import mean, median
+from typing import Any
 
 import torch
 from torch import nn
@@ -38,6 +39,7 @@ from labkit import (
     prune,
 )
 from labkit.training import Step, train
+from labkit.workers import Call, Ended, run_calls
 
 REPLICAS = (1, 2, 4, 8)
 TURNS = 3
@@ -169,6 +171,9 @@ def plain_resnet_8() -> nn.Module:
     return nn.Sequential(*stem, *blocks, *head)
 
 
+PLAIN = {"lenet-300-100": plain_lenet, "resnet-8": plain_resnet_8}
+
+
 def operations(network: str, data: Data, recipe: Recipe) -> int:
     """Floating-point operations of the matrix products and convolutions of one iteration: forward,
     and backward but for the gradient of the images, which nobody needs.
@@ -180,51 +185,64 @@ def operations(network: str, data: Data, recipe: Recipe) -> int:
     return counter.get_total_flops()
 
 
-def compare(name: str, data: Data, recipe: Recipe, plain: nn.Module, repeats: int) -> None:
-    """Print the rows of one network."""
-    runs: dict[int, Iterator[object]] = {0: ordinary(plain, data, recipe)}
-    runs |= {replicas: engine(name, data, recipe, replicas) for replicas in REPLICAS}
-    times: dict[int, list[float]] = defaultdict(list)
+def steps_of(network: str, data: Data, recipe: Recipe, repeats: int, replicas: int) -> float:
+    """Milliseconds of an iteration; 0 replicas are the ordinary loop."""
+    steps: Iterator[object] = (
+        engine(network, data, recipe, replicas)
+        if replicas
+        else ordinary(PLAIN[network](), data, recipe)
+    )
+    return milliseconds(lambda: next(steps), repeats)
+
+
+def training_of(network: str, data: Data, recipe: Recipe, repeats: int, replicas: int) -> float:
+    """The same with a share of the evaluations."""
+    evaluate: Callable[[], object]
+    if replicas:
+        population = build(network, data.image_shape, 10, replicas)
+        evaluate = lambda: evaluation(population, data)  # noqa: E731
+    else:
+        plain = PLAIN[network]()
+        evaluate = lambda: ordinary_evaluation(plain, data)  # noqa: E731
+    share = milliseconds(evaluate, 1) / EVALUATE_EVERY
+    return share + steps_of(network, data, recipe, repeats, replicas)
+
+
+def at_a_time(measure: Callable[..., float], arguments: tuple[Any, ...], jobs: int) -> float:
+    """Mean of what as many processes measure at the same time; 1 is this process."""
+    calls = [Call(_measured, (measure, arguments))] * jobs
+    return mean(value for _, value in run_calls(calls, jobs) if not isinstance(value, Ended))
+
+
+def _measured(measure: Callable[..., float], arguments: tuple[Any, ...]) -> Iterator[float]:
+    yield measure(*arguments)
+
+
+def compare(
+    measure: Callable[..., float], name: str, data: Data, recipe: Recipe, repeats: int
+) -> None:
+    """Print the rows of one network: in this process, then in as many as there are threads."""
+    ways = [(jobs, r) for jobs in sorted({1, torch.get_num_threads()}) for r in (0, *REPLICAS)]
+    times: dict[tuple[int, int], list[float]] = defaultdict(list)
     rates = []
     for _ in range(TURNS):
         rates.append(matrix_rate())
-        for replicas, steps in runs.items():
-            each = milliseconds(lambda steps=steps: next(steps), repeats)  # type: ignore[misc]
-            times[replicas].append(each / max(1, replicas))
-    work = operations(name, data, recipe)
-    limit, loop = 1e3 * work / median(rates), median(times[0])
-    print(f"\n{name}, batch {recipe.batch_size}, ms per replica and iteration")
-    print(f"  (a) ordinary loop       {loop:8.3f}   {100 * limit / loop:15.0f}% of (b)")
-    print(f"  (b) matrix-product rate {limit:8.3f}   {work / 1e6:.0f} MFLOP at "
-          f"{median(rates) / 1e9:.0f} GFLOP/s")  # fmt: skip
-    for replicas in REPLICAS:
-        own = median(times[replicas])
-        print(f"  lab, {replicas} replica{'s' if replicas > 1 else ' '}         {own:8.3f}   "
-              f"{loop / own:5.1f} times (a), {100 * limit / own:3.0f}% of (b)")  # fmt: skip
-
-
-def compare_trainings(data: Data, recipe: Recipe, repeats: int) -> None:
-    """Print the time per iteration of LeNet with all evaluations."""
-    plain = plain_lenet()
-    loop, times = ordinary(plain, data, recipe), defaultdict[int, list[float]](list)
-    for _ in range(TURNS):
-        steps = milliseconds(lambda: next(loop), repeats)
-        times[0].append(
-            steps + milliseconds(lambda: ordinary_evaluation(plain, data), 1) / EVALUATE_EVERY
-        )
-        for replicas in REPLICAS:
-            run = engine("lenet-300-100", data, recipe, replicas)
-            population = build("lenet-300-100", data.image_shape, 10, replicas)
-            steps = milliseconds(lambda run=run: next(run), repeats)  # type: ignore[misc]
-            each = milliseconds(lambda p=population: evaluation(p, data), 1)  # type: ignore[misc]
-            times[replicas].append((steps + each / EVALUATE_EVERY) / replicas)
-    print(f"\na training of LeNet, evaluated every {EVALUATE_EVERY} iterations, ms per replica and "
-          "iteration")  # fmt: skip
-    print(f"  (a) ordinary loop       {median(times[0]):8.3f}")
-    for replicas in REPLICAS:
-        own = median(times[replicas])
-        print(f"  lab, {replicas} replica{'s' if replicas > 1 else ' '}         {own:8.3f}   "
-              f"{median(times[0]) / own:5.1f} times (a)")  # fmt: skip
+        for jobs, replicas in ways:
+            whole = at_a_time(measure, (name, data, recipe, repeats, replicas), jobs)
+            times[jobs, replicas].append(whole / (jobs * max(1, replicas)))
+    loop, rate = median(times[1, 0]), median(rates)
+    flops = operations(name, data, recipe)
+    limit = 1e3 * flops / rate
+    if measure is steps_of:
+        at = f"{flops / 1e6:.0f} MFLOP at {rate / 1e9:.0f} GFLOP/s"
+        print(f"  (b) matrix-product rate {limit:8.3f}   {at}")
+    for jobs, replicas in ways:
+        own = median(times[jobs, replicas])
+        if replicas == 0:
+            print(f"  each of {jobs} processes, one thread" if jobs > 1 else "  one process")
+        who = f"lab, {replicas} replicas" if replicas else "ordinary loop" + " (a)" * (jobs == 1)
+        share = f", {100 * limit / own:3.0f}% of (b)" if measure is steps_of else ""
+        print(f"    {who:<21} {own:8.3f}   {loop / own:5.1f} times (a){share}")
 
 
 def where_it_goes(data: Data, recipe: Recipe, repeats: int) -> None:
@@ -263,9 +281,13 @@ def main() -> None:
     mnist, cifar = load("mnist"), load("cifar10-16")
     adam = Recipe(iterations=1_000_000)
     sgd = Recipe("sgd", 0.1, 0.9, 1e-4, 128, 1_000_000, augmentation="flip-crop")
-    compare("lenet-300-100", mnist, adam, plain_lenet(), repeats)
-    compare("resnet-8", cifar, sgd, plain_resnet_8(), max(3, repeats // 10))
-    compare_trainings(mnist, adam, repeats)
+    each = "ms per replica and iteration"
+    print(f"\nlenet-300-100, batch {adam.batch_size}, {each}")
+    compare(steps_of, "lenet-300-100", mnist, adam, repeats)
+    print(f"\nlenet-300-100 with evaluations every {EVALUATE_EVERY} iterations, {each}")
+    compare(training_of, "lenet-300-100", mnist, adam, repeats)
+    print(f"\nresnet-8, batch {sgd.batch_size}, {each}")
+    compare(steps_of, "resnet-8", cifar, sgd, max(3, repeats // 10))
     where_it_goes(mnist, adam, repeats)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"\npeak resident memory of this process: {peak:,.0f} MiB")

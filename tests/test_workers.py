@@ -1,0 +1,195 @@
+"""Calls in processes: the same values, each call after those that it needs, and no survivors."""
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from labkit.workers import Call, Ended, run_calls
+
+PATIENCE = 60  # seconds until a test that waits gives up
+
+
+def words(*given: object) -> Iterator[object]:
+    yield from given
+
+
+def wait_for(*paths: Path) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not all(path.exists() for path in paths):
+        assert time.monotonic() < deadline, f"{paths} did not come"
+        time.sleep(0.01)
+
+
+def meet(own: Path, other: Path) -> Iterator[str]:
+    """Ends only while the other call runs as well."""
+    own.touch()
+    wait_for(other)
+    yield own.name
+
+
+def leave(path: Path) -> Iterator[str]:
+    time.sleep(0.2)
+    path.touch()
+    yield path.name
+
+
+def find(*paths: Path) -> Iterator[list[bool]]:
+    yield [path.exists() for path in paths]
+
+
+def count_to(number: int) -> Iterator[int]:
+    yield from range(number)
+
+
+def stumble(path: Path) -> Iterator[str]:
+    wait_for(path)
+    yield "so far so good"
+    raise ValueError("no further")
+
+
+def drop_dead() -> Iterator[str]:
+    yield "alive"
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def go_on_for_ever(started: Path) -> Iterator[int]:
+    started.write_text(str(os.getpid()))
+    while True:
+        time.sleep(0.01)
+        yield 1
+
+
+def threads() -> Iterator[tuple[int, int]]:
+    yield os.getpid(), torch.get_num_threads()
+
+
+def values(events: list[tuple[int, Any]], number: int) -> list[Any]:
+    return [value for place, value in events if place == number]
+
+
+def gone(pid: int) -> bool:
+    """Whether a process has ended, whoever has to collect it."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
+
+
+@pytest.mark.parametrize("jobs", [1, 2, 7])
+def test_all_that_calls_yield_comes_out_in_the_order_of_each(jobs: int) -> None:
+    given = [("a", None, 1.5), (), ("b", {"c": torch.ones(2)})]
+    events = list(run_calls([Call(words, some) for some in given], jobs))
+    for number, some in enumerate(given):
+        *found, last = values(events, number)
+        assert last == Ended() and str(found) == str(list(some))
+    if jobs == 1:
+        assert [number for number, _ in events] == sorted(number for number, _ in events)
+
+
+def test_calls_run_at_the_same_time(tmp_path: Path) -> None:
+    a, b = tmp_path / "a", tmp_path / "b"
+    events = list(run_calls([Call(meet, (a, b)), Call(meet, (b, a))], 2))
+    assert sorted(values(events, 0) + values(events, 1), key=str) == [Ended(), Ended(), "a", "b"]
+
+
+@pytest.mark.parametrize("jobs", [1, 2, 3])
+def test_a_call_begins_after_those_that_it_needs(jobs: int, tmp_path: Path) -> None:
+    a, b = tmp_path / "a", tmp_path / "b"
+    calls = [
+        Call(leave, (a,)),
+        Call(leave, (b,), frozenset({0})),
+        Call(find, (a, b), frozenset({0, 1})),
+        Call(find, (a,), frozenset({0})),
+    ]
+    events = list(run_calls(calls, jobs))
+    assert values(events, 2) == [[True, True], Ended()]
+    assert values(events, 3) == [[True], Ended()]
+
+
+def test_no_more_calls_run_at_a_time_than_jobs() -> None:
+    begun, most = set[int](), 0
+    for number, value in run_calls([Call(words, ("begun",))] * 9, 3):
+        begun ^= {number}
+        most = max(most, len(begun), len(multiprocessing.active_children()))
+        assert value in ("begun", Ended())
+    assert not begun and 1 < most <= 3
+
+
+def test_of_numbers_processes_send_some(tmp_path: Path) -> None:
+    numbers = 10_000
+    here = list(run_calls([Call(count_to, (numbers,))] * 2))
+    assert values(here, 0) == [*range(numbers), Ended()]
+    there = values(list(run_calls([Call(count_to, (numbers,))] * 2, 2)), 0)
+    assert there[0] == 0 and there[-1] == Ended() and len(there) < numbers
+    assert there[:-1] == sorted(there[:-1])
+
+
+def test_processes_have_one_thread_each() -> None:
+    before = torch.get_num_threads()
+    events = list(run_calls([Call(threads, ())] * 2, 2))
+    (one, first), (other, second) = values(events, 0)[0], values(events, 1)[0]
+    assert len({one, other, os.getpid()}) == 3
+    assert first == second == 1 and torch.get_num_threads() == before
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_what_a_call_raises_is_raised_and_ends_the_others(jobs: int, tmp_path: Path) -> None:
+    started = tmp_path / "started"
+    calls = [Call(go_on_for_ever, (started,)), Call(stumble, (started,))]
+    if jobs == 1:
+        started.touch()
+    found = []
+    with pytest.raises(ValueError, match="no further") as raised:
+        for _, value in run_calls(calls[::-1] if jobs == 1 else calls, jobs):
+            found.append(value)
+    assert "so far so good" in found
+    assert multiprocessing.active_children() == []
+    if jobs > 1:
+        assert "in stumble" in str(raised.value.__cause__), "it says where it was raised"
+        assert gone(int(started.read_text()))
+
+
+def test_a_process_that_dies_is_an_error_which_names_memory() -> None:
+    with pytest.raises(RuntimeError, match=r"died with status -9, as when memory runs out"):
+        list(run_calls([Call(drop_dead, ())] * 2, 2))
+    assert multiprocessing.active_children() == []
+
+
+def test_to_close_ends_the_processes(tmp_path: Path) -> None:
+    paths = [tmp_path / "a", tmp_path / "b"]
+    running = run_calls([Call(go_on_for_ever, (path,)) for path in paths], 2)
+    next(running)
+    wait_for(*paths)
+    running.close()
+    assert multiprocessing.active_children() == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
+def test_nobody_survives_the_process_that_pulled(tmp_path: Path, root: Path) -> None:
+    script = (
+        "import sys, pathlib\n"
+        "from labkit.workers import Call, run_calls\n"
+        "from tests.test_workers import go_on_for_ever\n"
+        "paths = [pathlib.Path(word) for word in sys.argv[1:]]\n"
+        "for _ in run_calls([Call(go_on_for_ever, (path,)) for path in paths], len(paths)): pass\n"
+    )
+    paths = [tmp_path / name for name in "abc"]
+    process = subprocess.Popen([sys.executable, "-c", script, *map(str, paths)], cwd=root)
+    try:
+        wait_for(*paths)
+    finally:
+        process.kill()
+        process.wait()
+    deadline = time.monotonic() + PATIENCE
+    while not all(gone(int(path.read_text())) for path in paths):
+        assert time.monotonic() < deadline, "they train for nobody"
+        time.sleep(0.05)
