@@ -5,6 +5,7 @@ network keeps one core busy and no more: networks in processes of one thread eac
 than the same networks, one after the other, with a thread on every core.
 """
 
+import gc
 import multiprocessing
 import pickle
 import signal
@@ -68,12 +69,13 @@ def _run_in_processes(calls: Sequence[Call], jobs: int) -> Iterator[tuple[int, A
                 value = process.receive()
                 if isinstance(value, Ended):
                     ended.add(process.number)
-                    del running[process.connection]
-                    process.stop()
+                    running.pop(process.connection).finish()
                 yield process.number, value
     finally:
         for process in running.values():
             process.stop()
+        for process in running.values():
+            process.finish()
 
 
 class _Process:
@@ -105,8 +107,10 @@ class _Process:
 
     def stop(self) -> None:
         self._process.terminate()
+
+    def finish(self) -> None:
+        self.connection.close()  # first: should it want to send, it ends
         self._process.join()
-        self.connection.close()
 
 
 @dataclass(frozen=True)
@@ -123,6 +127,7 @@ def _send(receiver: Connection, sender: Connection, call: Call) -> None:
     # Ctrl-C in a terminal reaches every process of the group; the one that pulls decides.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # so that files half written are removed
+    gc.freeze()  # to look for garbage writes to every object, which would then not be shared
     torch.set_num_threads(1)
     try:
         for value in _guarded(call):
