@@ -256,9 +256,8 @@ def _plan(arguments: argparse.Namespace) -> int:
         print("nothing to train: 0 minutes")
         return DONE
     print(f"to train: {what.trials - what.stored} networks, {what.iterations:,} iterations in all")
-    each = " in each" if jobs > 1 else ""
     print(f"this machine: {device_in_words(device, jobs)}; {what.milliseconds:.2f} ms per network "
-          f"and iteration, {what.side_by_side} side by side{each}")  # fmt: skip
+          f"and iteration, {what.side_by_side} side by side")  # fmt: skip
     memory = f"{what.megabytes:,.0f} MB of memory"
     if what.gpu_megabytes:
         memory += f" and {what.gpu_megabytes:,.0f} MB on the GPU"

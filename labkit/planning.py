@@ -20,7 +20,7 @@ from labkit.data import Data
 from labkit.experiment import Experiment, Task, Trial, all_trials
 from labkit.networks import Population, build
 from labkit.pruning import full_masks
-from labkit.scheduling import missing, prerequisites, side_by_side, work
+from labkit.scheduling import Chunk, missing, schedule, work
 from labkit.store import Store
 from labkit.training import Recipe, evaluate_on, generator, train
 from labkit.workers import Call, Ended, run_calls
@@ -67,29 +67,28 @@ def plan(
     trials = len({trial.key for trial in all_trials(experiment)})
     if not todo:
         return Plan(trials, trials)
-    chunks = list(side_by_side(todo, device, jobs))
-    by_task: defaultdict[Task, list[list[Trial]]] = defaultdict(list)
+    chunks = schedule(todo, device, jobs)
+    kinds: defaultdict[tuple[Task, bool], list[list[Trial]]] = defaultdict(list)
     for chunk in chunks:
-        by_task[chunk[0].experiment.task].append(chunk)
-    costs = {
-        task: _calibrate(task, Counter(map(len, own)).most_common(1)[0][0], device, jobs, seconds)
-        for task, own in by_task.items()
-    }
-    iterations = {
-        task: sum(work(t) for chunk in own for t in chunk) for task, own in by_task.items()
-    }
+        kinds[chunk.trials[0].experiment.task, chunk.alone].append(chunk.trials)
+    costs, iterations = {}, {}
+    for (task, alone), some in kinds.items():
+        usual = Counter(map(len, some)).most_common(1)[0][0]
+        costs[task, alone] = _calibrate(task, usual, device, 1 if alone else jobs, seconds)
+        iterations[task, alone] = sum(work(trial) for trials in some for trial in trials)
     total = sum(iterations.values())
     durations = [
-        sum(costs[trial.experiment.task].seconds(trial) for trial in chunk) for chunk in chunks
+        sum(costs[t.experiment.task, chunk.alone].seconds(t) for t in chunk.trials)
+        for chunk in chunks
     ]
     return Plan(
         trials=trials,
         stored=trials - len(todo),
         iterations=total,
-        side_by_side=costs[max(iterations, key=lambda task: iterations[task])].side_by_side,
-        milliseconds=sum(1000 * costs[task].iteration * n for task, n in iterations.items())
+        side_by_side=costs[max(iterations, key=lambda kind: iterations[kind])].side_by_side,
+        milliseconds=sum(1000 * costs[kind].iteration * n for kind, n in iterations.items())
         / total,
-        seconds=_last_end(durations, prerequisites(chunks), jobs),
+        seconds=_last_end(durations, chunks, jobs),
         megabytes=max(cost.megabytes for cost in costs.values()),
         gpu_megabytes=max(cost.gpu_megabytes for cost in costs.values()),
     )
@@ -117,7 +116,8 @@ def _calibrate(task: Task, side_by_side: int, device: str, jobs: int, seconds: f
     """Mean costs in processes that train at the same time."""
     data = task.data()  # here, as a run does it: processes share what they are forked from
     network = build(task.network, data.image_shape, len(data.classes), side_by_side)
-    calls = [Call(_measure, (network, task.recipe, data, device, seconds))] * jobs
+    arguments = network, task.recipe, data, device, seconds
+    calls = [Call(_measure, arguments, alone=jobs == 1)] * jobs
     measured = [value for _, value in run_calls(calls, jobs) if not isinstance(value, Ended)]
     iteration, example, private, on_gpu = (mean(column) for column in zip(*measured, strict=True))
     parameters = sum(p.numel() for p in network.parameters())
@@ -141,15 +141,18 @@ def _measure(
     yield iteration, example, private, on_gpu
 
 
-def _last_end(durations: Sequence[float], after: Sequence[frozenset[int]], jobs: int) -> float:
-    """When the last of these ends, if they are run in the order of `labkit.workers.run_calls`."""
-    now, waiting = 0.0, list(range(len(durations)))
+def _last_end(durations: Sequence[float], chunks: Sequence[Chunk], jobs: int) -> float:
+    """When the last chunk ends, if they are run in the order of `labkit.workers.run_calls`."""
+    now, waiting = 0.0, list(range(len(chunks)))
     running, ended = list[tuple[float, int]](), set[int]()
     while waiting or running:
-        able = [number for number in waiting if after[number] <= ended]
-        for number in able[: jobs - len(running)]:
+        for number in [number for number in waiting if chunks[number].after <= ended]:
+            if len(running) == jobs or (chunks[number].alone and running):
+                break
             waiting.remove(number)
             heappush(running, (now + durations[number], number))
+            if chunks[number].alone:
+                break
         now, number = heappop(running)
         ended.add(number)
     return now

@@ -24,14 +24,7 @@ from labkit.narrowing import narrow, narrow_state, surviving_units, widen_state
 from labkit.networks import Masks, Population, State
 from labkit.pieces import between
 from labkit.pruning import density, flops, full_masks, survivors
-from labkit.scheduling import (
-    MOST_EPOCHS,
-    missing,
-    prerequisites,
-    restores,
-    side_by_side,
-    work,
-)
+from labkit.scheduling import MOST_EPOCHS, missing, restores, schedule, work
 from labkit.starting import build_network, save_snapshot, starting_point
 from labkit.store import Store
 from labkit.training import Evaluation, Recipe, evaluating, train
@@ -87,11 +80,12 @@ def run(
     rewinds: defaultdict[Task, set[int]] = defaultdict(set)
     for trial in trials:
         rewinds[trial.experiment.task] |= {trial.experiment.rewind} - {0}
-    chunks = list(side_by_side(trials, device, jobs))
-    calls = [
-        Call(_events, (chunk, sorted(rewinds[chunk[0].experiment.task]), store, device), after)
-        for chunk, after in zip(chunks, prerequisites(chunks), strict=True)
-    ]
+    chunks, calls = [], []
+    for chunk in schedule(trials, device, jobs):
+        saved = sorted(rewinds[chunk.trials[0].experiment.task])
+        arguments = chunk.trials, saved, store, device
+        calls.append(Call(_events, arguments, alone=chunk.alone, after=chunk.after))
+        chunks.append(chunk.trials)
     sizes = [sum(map(work, chunk)) for chunk in chunks]
     done = [0] * len(chunks)
     for number, event in run_calls(calls, jobs):

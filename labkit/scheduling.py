@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 import torch
@@ -38,23 +38,44 @@ def missing(experiment: Experiment | Sequence[Experiment], store: Store) -> list
     return todo[::-1]
 
 
-def side_by_side(trials: list[Trial], device: str, jobs: int = 1) -> Iterator[list[Trial]]:
-    """Trials in groups that train side by side, in an order that respects needs.
+@dataclass(frozen=True)
+class Chunk:
+    """Trials that train side by side, as one population.
 
-    jobs: of so many groups at a time, which share a processor's cache.
+    alone: nothing else trains at the same time, and all threads work for it. after: the chunks that
+    leave what it starts from, by their places in the schedule.
     """
+
+    trials: list[Trial]
+    alone: bool
+    after: frozenset[int]
+
+
+def schedule(trials: list[Trial], device: str, jobs: int = 1) -> list[Chunk]:
+    """Trials in chunks, in an order that respects needs.
+
+    jobs: how many chunks train at a time, with a share each of a processor's cache. Where a round
+    has too few networks for half as many chunks, these train alone.
+    """
+    chunks: list[tuple[list[Trial], bool]] = []
     for _, group in groupby(trials, lambda t: (id(t.experiment), t.round, t.analysis)):
-        yield from _chunks(list(group), device, jobs)
-
-
-def prerequisites(chunks: Sequence[Sequence[Trial]]) -> list[frozenset[int]]:
-    """For each group of trials the places of those that leave what it starts from."""
-    place = {trial.key: number for number, chunk in enumerate(chunks) for trial in chunk}
+        some = list(group)
+        first, limit = some[0], population_limit(some[0].experiment, device)
+        share = -(-limit // jobs)
+        # Counted with those that are done: what was stopped must go on with the same chunks.
+        whole = [t for t in first.experiment.trials(first.round) if t.analysis == first.analysis]
+        alone = jobs == 1 or 2 * len(list(_chunks(whole, share))) <= jobs
+        chunks += [(chunk, alone) for chunk in _chunks(some, limit if alone else share)]
+    place = {trial.key: number for number, (chunk, _) in enumerate(chunks) for trial in chunk}
     return [
-        frozenset(
-            place[other] for trial in chunk for other, _ in _starts_from(trial) if other in place
+        Chunk(
+            chunk,
+            alone,
+            frozenset(
+                place[key] for trial in chunk for key, _ in _starts_from(trial) if key in place
+            ),
         )
-        for chunk in chunks
+        for chunk, alone in chunks
     ]
 
 
@@ -80,27 +101,24 @@ def work(trial: Trial) -> int:
     return iterations - trial.start
 
 
-def _chunks(trials: list[Trial], device: str, jobs: int) -> Iterator[list[Trial]]:
-    """Trials of one experiment and round with one schedule and one architecture, in even groups
-    that train fastest side by side.
-    """
+def _chunks(trials: list[Trial], limit: int) -> Iterator[list[Trial]]:
+    """Trials of one experiment and round in even groups of one schedule and one architecture."""
 
-    def schedule(trial: Trial) -> tuple[int, str, str, bool, bool, bool]:
+    def kind(trial: Trial) -> tuple[int, str, str, bool, bool, bool]:
         treatment = trial.treatment
         last = "last" if treatment.schedule == "last" else ""
-        return trial.start, last, treatment.budget, trial.slims, restores(trial), _alone(trial)
+        return trial.start, last, treatment.budget, trial.slims, restores(trial), _single(trial)
 
-    limit = -(-population_limit(trials[0].experiment, device) // jobs)
-    for (*_, alone), group in groupby(sorted(trials, key=schedule), schedule):
+    for (*_, single), group in groupby(sorted(trials, key=kind), kind):
         rest = list(group)
-        most = 1 if alone else limit
+        most = 1 if single else limit
         while rest:
             size = -(-len(rest) // -(-len(rest) // most))
             yield rest[:size]
             rest = rest[size:]
 
 
-def _alone(trial: Trial) -> bool:
+def _single(trial: Trial) -> bool:
     """Whether it must be a population of one: where global pruning gives each seed other widths, or
     other FLOPs, or where its copies are the population.
     """

@@ -24,12 +24,15 @@ EVERY = 0.05  # seconds between two numbers that a process sends
 
 @dataclass(frozen=True)
 class Call:
-    """A call of a generator function. after: the calls that must have ended before it begins, by
-    their places in the sequence.
+    """A call of a generator function.
+
+    alone: it runs in this process, with all of torch's threads and with nothing beside it. after:
+    the calls that must have ended before it begins, by their places in the sequence.
     """
 
     function: Callable[..., Iterator[Any]]
     arguments: tuple[Any, ...]
+    alone: bool = False
     after: frozenset[int] = frozenset()
 
 
@@ -38,33 +41,31 @@ class Ended:
     """Comes after the last that a call yields."""
 
 
-def run_calls(calls: Sequence[Call], jobs: int = 1) -> Iterator[tuple[int, Any]]:
+def run_calls(calls: Sequence[Call], jobs: int) -> Iterator[tuple[int, Any]]:
     """Everything that the calls yield, each with the place of its call; `Ended` when one has ended.
 
-    jobs: how many run at a time, each in a process of its own with one thread; 1 runs them here, in
-    turn. Of whole numbers, which say how far a call is, processes leave most out; all else that
-    they yield is pickled. What a call raises is raised here, and ends the others; so does closing
-    this generator. Raises RuntimeError where a process dies.
+    jobs: how many run at a time, from 1, each in a process of its own with one thread. Of whole
+    numbers, which say how far a call is, processes leave most out; all else that they yield is
+    pickled. What a call raises is raised here, and ends the others; so does closing this generator.
+    Raises RuntimeError where a process dies.
     """
-    if jobs > 1 and len(calls) > 1:
-        yield from _run_in_processes(calls, jobs)
-        return
-    for number, call in enumerate(calls):
-        for value in call.function(*call.arguments):
-            yield number, value
-        yield number, Ended()
-
-
-def _run_in_processes(calls: Sequence[Call], jobs: int) -> Iterator[tuple[int, Any]]:
     waiting, ended = dict(enumerate(calls)), set[int]()
     running: dict[Connection, _Process] = {}
     try:
         while waiting or running:
-            able = [number for number, call in waiting.items() if call.after <= ended]
-            for number in able[: jobs - len(running)]:
-                process = _Process(number, waiting.pop(number))
+            for number in [number for number, call in waiting.items() if call.after <= ended]:
+                if len(running) == jobs or (waiting[number].alone and running):
+                    break
+                call = waiting.pop(number)
+                if call.alone:
+                    for value in call.function(*call.arguments):
+                        yield number, value
+                    ended.add(number)
+                    yield number, Ended()
+                    break  # which others may have waited for
+                process = _Process(number, call)
                 running[process.connection] = process
-            for connection in wait(list(running)):
+            for connection in wait(list(running)) if running else ():
                 process = running[connection]  # type: ignore[index]
                 value = process.receive()
                 if isinstance(value, Ended):
@@ -82,8 +83,10 @@ class _Process:
     """A process that runs a call and sends what it yields."""
 
     def __init__(self, number: int, call: Call) -> None:
-        # A fork shares the memory of torch and of the data. It inherits no threads, and uses none.
-        kind = "fork" if sys.platform == "linux" else "spawn"
+        # A fork shares the memory of torch and of the data; of torch's threads, which it does not
+        # inherit, it needs none. Where there is a GPU, torch does not train in a fork.
+        forks = sys.platform == "linux" and not torch.cuda.is_available()
+        kind = "fork" if forks else "spawn"
         context: Any = multiprocessing.get_context(kind)
         self.number = number
         self.connection, sender = context.Pipe(duplex=False)

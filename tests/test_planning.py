@@ -12,7 +12,7 @@ from labkit.data import Data, Split
 from labkit.experiment import Experiment, Task
 from labkit.planning import plan
 from labkit.running import run
-from labkit.scheduling import work
+from labkit.scheduling import Chunk, work
 from labkit.store import Store
 from labkit.training import Recipe
 
@@ -55,30 +55,36 @@ def test_a_plan_counts_the_work_exactly(tmp_path):
     assert 50 < what.megabytes < 100_000 and what.gpu_megabytes == 0
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="other processes lack the data of this test")
+@pytest.mark.skipif(
+    sys.platform != "linux" or torch.cuda.is_available(),
+    reason="only a forked process has the data of this test",
+)
 def test_jobs_are_calibrated_at_the_same_time_and_share_the_work(tmp_path):
-    store = Store(tmp_path, shipped=False)
-    alone, both = (plan(TINY, store, jobs=jobs, seconds=0.05) for jobs in (1, 2))
-    assert (both.trials, both.iterations) == (alone.trials, alone.iterations)
-    assert (alone.side_by_side, both.side_by_side) == (2, 2)
+    store, experiment = Store(tmp_path, shipped=False), replace(TINY, seeds=tuple(range(12)))
+    alone, both = (plan(experiment, store, jobs=jobs, seconds=0.05) for jobs in (1, 2))
+    assert (both.trials, both.iterations) == (alone.trials, alone.iterations) == (60, 504)
+    assert (alone.side_by_side, both.side_by_side) == (6, 4)
     assert both.megabytes > alone.megabytes, "each process has memory of its own"
     assert both.iterations * both.milliseconds / 1000 / 2 < both.seconds
 
 
 @pytest.mark.parametrize(
-    ("durations", "after", "jobs", "end"),
+    ("durations", "after", "alone", "jobs", "end"),
     [
-        ([2.0, 3.0, 4.0], [set(), set(), set()], 1, 9.0),
-        ([2.0, 3.0, 4.0], [set(), set(), set()], 2, 6.0),
-        ([2.0, 3.0, 4.0], [set(), set(), set()], 9, 4.0),
-        ([2.0, 3.0, 4.0], [set(), {0}, {0}], 2, 6.0),
-        ([2.0, 3.0, 4.0], [set(), {0}, set()], 2, 5.0),
-        ([1.0, 1.0, 1.0, 1.0], [set(), {0}, {1}, {0}], 2, 3.0),
-        ([], [], 2, 0.0),
+        ([2.0, 3.0, 4.0], [(), (), ()], "nnn", 1, 9.0),
+        ([2.0, 3.0, 4.0], [(), (), ()], "nnn", 2, 6.0),
+        ([2.0, 3.0, 4.0], [(), (), ()], "nnn", 9, 4.0),
+        ([2.0, 3.0, 4.0], [(), (), ()], "yyy", 9, 9.0),
+        ([2.0, 3.0, 4.0], [(), (0,), (0,)], "nnn", 2, 6.0),
+        ([2.0, 3.0, 4.0], [(), (0,), ()], "nnn", 2, 5.0),
+        ([2.0, 3.0, 4.0], [(), (0,), ()], "nyn", 2, 7.0),
+        ([1.0, 1.0, 1.0, 1.0], [(), (0,), (1,), (0,)], "nnnn", 2, 3.0),
+        ([], [], "", 2, 0.0),
     ],
 )
-def test_a_run_ends_with_its_last_process(durations, after, jobs, end):
-    assert planning._last_end(durations, [frozenset(some) for some in after], jobs) == end
+def test_a_run_ends_with_its_last_process(durations, after, alone, jobs, end):
+    chunks = [Chunk([], a == "y", frozenset(some)) for a, some in zip(alone, after, strict=True)]
+    assert planning._last_end(durations, chunks, jobs) == end
 
 
 def test_a_plan_changes_nothing(tmp_path):

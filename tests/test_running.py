@@ -18,7 +18,7 @@ from labkit.experiment import REWIND, TREATMENTS, Experiment, Task, Treatment, T
 from labkit.pruning import Pruning, apply_masks, prune
 from labkit.results import tables
 from labkit.running import Evaluated, Finished, Progress, run
-from labkit.scheduling import missing, prerequisites, side_by_side, work
+from labkit.scheduling import missing, schedule, work
 from labkit.starting import build_network
 from labkit.store import Store, StoreError, ship
 from labkit.training import Recipe, train
@@ -57,7 +57,8 @@ RESNET = Experiment(
 
 
 forked = pytest.mark.skipif(
-    sys.platform != "linux", reason="only a forked process has the data of these tests"
+    sys.platform != "linux" or torch.cuda.is_available(),
+    reason="only a forked process has the data of these tests",
 )
 
 
@@ -455,7 +456,7 @@ def test_progress_counts_every_iteration_of_every_network(store: Store) -> None:
 def test_a_population_has_one_schedule_and_a_limited_size(monkeypatch) -> None:
     monkeypatch.setattr(scheduling, "population_limit", lambda *_: 3)
     trials = replace(FULL, treatments=tuple(TREATMENTS), draws=3).trials(1)
-    chunks = list(side_by_side(trials, "cpu"))
+    chunks = [chunk.trials for chunk in schedule(trials, "cpu")]
     assert sorted(t.key for chunk in chunks for t in chunk) == sorted(t.key for t in trials)
     for chunk in chunks:
         assert len(chunk) <= 3
@@ -466,43 +467,73 @@ def test_a_population_has_one_schedule_and_a_limited_size(monkeypatch) -> None:
 
 def test_jobs_share_the_cache(monkeypatch) -> None:
     monkeypatch.setattr(scheduling, "population_limit", lambda *_: 5)
-    trials = replace(FULL, treatments=("reinitialise",), draws=5).trials(1)
+    trials = replace(FULL, treatments=("reinitialise",), draws=5).trials(1)  # 2 and 10
     for jobs, most in ((1, 5), (2, 3), (3, 2), (5, 1), (9, 1)):
-        chunks = list(side_by_side(trials, "cpu", jobs))
-        assert max(map(len, chunks)) == most
-        assert sorted(t.key for chunk in chunks for t in chunk) == sorted(t.key for t in trials)
+        chunks = schedule(trials, "cpu", jobs)
+        assert max(len(chunk.trials) for chunk in chunks) == most
+        assert sorted(t.key for c in chunks for t in c.trials) == sorted(t.key for t in trials)
+        assert {chunk.alone for chunk in chunks} == {jobs == 1}
+
+
+def test_few_networks_train_alone_with_all_threads(monkeypatch) -> None:
+    monkeypatch.setattr(scheduling, "population_limit", lambda *_: 4)
+    seeds = [replace(FULL, treatments=(), seeds=tuple(range(n))) for n in (1, 2, 3, 4, 5)]
+    for jobs, alone in ((1, "yyyyy"), (2, "yynnn"), (4, "yynnn"), (8, "yyyyn"), (20, "yyyyy")):
+        found = [schedule(experiment.trials(0), "cpu", jobs) for experiment in seeds]
+        assert ["ny"[chunk.alone] for chunk, *_ in found] == list(alone)
+        for chunks, word in zip(found, alone, strict=True):
+            if word == "y":
+                assert max(len(chunk.trials) for chunk in chunks) == min(4, len(chunks[0].trials))
+
+
+def test_what_is_left_to_do_is_trained_in_the_chunks_in_which_it_would_have_been() -> None:
+    trials = replace(FULL, seeds=tuple(range(7)), treatments=("reinitialise",), draws=3).trials(1)
+    for jobs in (1, 2, 3):
+        chunks = schedule(trials, "cpu", jobs)
+        for bits in range(2 ** len(chunks)):
+            left = [chunk for number, chunk in enumerate(chunks) if bits >> number & 1]
+            todo = [trial for trial in trials if any(trial in chunk.trials for chunk in left)]
+            again = schedule(todo, "cpu", jobs)
+            assert [(c.trials, c.alone) for c in again] == [(c.trials, c.alone) for c in left]
 
 
 def test_what_a_chunk_waits_for_is_the_chunks_that_leave_what_it_starts_from(store: Store) -> None:
     experiment = replace(
-        REWOUND, treatments=("fine-tune", "shuffled-mask"), instability=Instability(2), rounds=1
+        REWOUND,
+        treatments=("fine-tune", "shuffled-mask"),
+        instability=Instability(2),
+        rounds=1,
+        seeds=(0,),
     )
-    chunks = [[trial] for trial in missing(experiment, store)]
-    waits = prerequisites(chunks)
-    dense, ticket = {"dense"}, {"rewind"}
-    expected = {
+    chunks = schedule(missing(experiment, store), "cpu")
+    names = [
+        {f"{'analysed ' * trial.analysis}{trial.label}" for trial in chunk.trials}
+        for chunk in chunks
+    ]
+    waits = {
+        name: set[str]().union(*(names[place] for place in chunk.after))
+        for chunk, some in zip(chunks, names, strict=True)
+        for name in some
+    }
+    dense, first = {"dense"}, {"rewind", "shuffled-mask"}  # which have one schedule
+    assert waits == {
         "dense": set(),
         "analysed dense": dense,
         "rewind": dense,
-        "fine-tune": dense,
         "shuffled-mask": dense,
-        "analysed rewind": dense | ticket,
-        "analysed shuffled-mask": dense | {"shuffled-mask"},
+        "fine-tune": dense,
+        "analysed rewind": dense | first,
+        "analysed shuffled-mask": dense | first,
     }
-    names = [f"{'analysed ' * trial.analysis}{trial.label}" for (trial,) in chunks]
-    assert set(names) == set(expected)
-    for (trial,), name, places in zip(chunks, names, waits, strict=True):
-        assert {names[place] for place in places} == expected[name]
-        assert {chunks[place][0].seed for place in places} <= {trial.seed}
 
 
 def test_a_ticket_waits_for_a_dense_network_that_is_trained_again(store: Store) -> None:
     finish(replace(REWOUND, rounds=1), store)
     for seed in REWOUND.seeds:
         (store.folder / f"{Trial(REWOUND, seed, 0, REWIND).dense_key(3)}.pt").unlink()
-    chunks = list(side_by_side(missing(REWOUND, store), "cpu"))
-    assert [{trial.round for trial in chunk} for chunk in chunks] == [{0}, {2}]
-    assert prerequisites(chunks) == [frozenset(), {0}], "round 1, which it prunes, is known"
+    chunks = schedule(missing(REWOUND, store), "cpu")
+    assert [{trial.round for trial in chunk.trials} for chunk in chunks] == [{0}, {2}]
+    assert [chunk.after for chunk in chunks] == [set(), {0}], "round 1, which it prunes, is known"
 
 
 def test_tables_have_a_row_per_network_and_per_evaluation(store: Store) -> None:

@@ -84,15 +84,26 @@ def gone(pid: int) -> bool:
         return True
 
 
+@pytest.mark.parametrize("alone", [True, False])
 @pytest.mark.parametrize("jobs", [1, 2, 7])
-def test_all_that_calls_yield_comes_out_in_the_order_of_each(jobs: int) -> None:
+def test_all_that_calls_yield_comes_out_in_the_order_of_each(jobs: int, alone: bool) -> None:
     given = [("a", None, 1.5), (), ("b", {"c": torch.ones(2)})]
-    events = list(run_calls([Call(words, some) for some in given], jobs))
+    events = list(run_calls([Call(words, some, alone) for some in given], jobs))
     for number, some in enumerate(given):
         *found, last = values(events, number)
         assert last == Ended() and str(found) == str(list(some))
-    if jobs == 1:
+    if jobs == 1 or alone:
         assert [number for number, _ in events] == sorted(number for number, _ in events)
+
+
+def test_nothing_runs_beside_a_call_that_is_alone() -> None:
+    calls = [Call(threads, (), alone=number in (1, 4)) for number in range(6)]
+    for number, value in run_calls(calls, 2):
+        if calls[number].alone:
+            assert value in (Ended(), (os.getpid(), torch.get_num_threads()))
+            assert multiprocessing.active_children() == []
+        else:
+            assert value == Ended() or value[0] != os.getpid()
 
 
 def test_calls_run_at_the_same_time(tmp_path: Path) -> None:
@@ -106,9 +117,9 @@ def test_a_call_begins_after_those_that_it_needs(jobs: int, tmp_path: Path) -> N
     a, b = tmp_path / "a", tmp_path / "b"
     calls = [
         Call(leave, (a,)),
-        Call(leave, (b,), frozenset({0})),
-        Call(find, (a, b), frozenset({0, 1})),
-        Call(find, (a,), frozenset({0})),
+        Call(leave, (b,), after=frozenset({0})),
+        Call(find, (a, b), after=frozenset({0, 1})),
+        Call(find, (a,), after=frozenset({0})),
     ]
     events = list(run_calls(calls, jobs))
     assert values(events, 2) == [[True, True], Ended()]
@@ -126,7 +137,7 @@ def test_no_more_calls_run_at_a_time_than_jobs() -> None:
 
 def test_of_numbers_processes_send_some(tmp_path: Path) -> None:
     numbers = 10_000
-    here = list(run_calls([Call(count_to, (numbers,))] * 2))
+    here = list(run_calls([Call(count_to, (numbers,), alone=True)] * 2, 2))
     assert values(here, 0) == [*range(numbers), Ended()]
     there = values(list(run_calls([Call(count_to, (numbers,))] * 2, 2)), 0)
     assert there[0] == 0 and there[-1] == Ended() and len(there) < numbers
@@ -141,21 +152,15 @@ def test_processes_have_one_thread_each() -> None:
     assert first == second == 1 and torch.get_num_threads() == before
 
 
-@pytest.mark.parametrize("jobs", [1, 2])
-def test_what_a_call_raises_is_raised_and_ends_the_others(jobs: int, tmp_path: Path) -> None:
+def test_what_a_call_raises_is_raised_and_ends_the_others(tmp_path: Path) -> None:
     started = tmp_path / "started"
-    calls = [Call(go_on_for_ever, (started,)), Call(stumble, (started,))]
-    if jobs == 1:
-        started.touch()
     found = []
     with pytest.raises(ValueError, match="no further") as raised:
-        for _, value in run_calls(calls[::-1] if jobs == 1 else calls, jobs):
+        for _, value in run_calls([Call(go_on_for_ever, (started,)), Call(stumble, (started,))], 2):
             found.append(value)
     assert "so far so good" in found
-    assert multiprocessing.active_children() == []
-    if jobs > 1:
-        assert "in stumble" in str(raised.value.__cause__), "it says where it was raised"
-        assert gone(int(started.read_text()))
+    assert "in stumble" in str(raised.value.__cause__), "it says where it was raised"
+    assert multiprocessing.active_children() == [] and gone(int(started.read_text()))
 
 
 def test_a_process_that_dies_is_an_error_which_names_memory() -> None:
