@@ -210,7 +210,7 @@ def training_of(network: str, data: Data, recipe: Recipe, repeats: int, replicas
 
 def at_a_time(measure: Callable[..., float], arguments: tuple[Any, ...], jobs: int) -> float:
     """Mean of what as many processes measure at the same time; 1 is this process."""
-    calls = [Call(_measured, (measure, arguments))] * jobs
+    calls = [Call(_measured, (measure, arguments), alone=jobs == 1)] * jobs
     return mean(value for _, value in run_calls(calls, jobs) if not isinstance(value, Ended))
 
 
