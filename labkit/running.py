@@ -72,8 +72,9 @@ def run(
     device: "cpu", "cuda", or any that torch knows. The same experiment on the same machine, with as
     many jobs, gives the same numbers, bit for bit, also when it was stopped in between.
     jobs: how many populations are trained at a time, from 1, each in a process of its own with one
-    thread; 1 trains in this process, with all threads. More than 1 is for the CPU. Outside Linux, a
-    script that asks for it needs `if __name__ == "__main__":` around what it does.
+    thread; 1, and rounds of too few networks, train in this process with all threads. More than 1
+    is for the CPU. Outside Linux, a script that asks for it needs `if __name__ == "__main__":`
+    around what it does.
     """
     jobs = find_jobs(jobs, device)
     trials = missing(experiment, store)
