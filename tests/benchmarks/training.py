@@ -240,7 +240,11 @@ def compare(
         own = median(times[jobs, replicas])
         if replicas == 0:
             print(f"  each of {jobs} processes, one thread" if jobs > 1 else "  one process")
-        who = f"lab, {replicas} replicas" if replicas else "ordinary loop" + " (a)" * (jobs == 1)
+        who = (
+            f"lab, {replicas} replica{'s' * (replicas > 1)}"
+            if replicas
+            else "ordinary loop" + " (a)" * (jobs == 1)
+        )
         share = f", {100 * limit / own:3.0f}% of (b)" if measure is steps_of else ""
         print(f"    {who:<21} {own:8.3f}   {loop / own:5.1f} times (a){share}")
 
