@@ -4,8 +4,9 @@ Milliseconds per replica and iteration of the lab's engine, for populations of 1
 to (a) an ordinary PyTorch loop with DataLoader and transforms over the same images, as published
 code does it, and (b) the time that the products of the layers would take at this machine's own rate
 for float32 matrix products. All in one process with all threads, and then in as many processes at a
-time as there are threads, as `labkit run` trains and as ordinary loops can be run too. Then the same for LeNet with the evaluations of validation and test
-sets every 100 iterations that Frankle & Carbin 2019 make, where an iteration goes, and peak memory.
+time as there are threads, as `labkit run` trains and as ordinary loops can be run too. Then the
+same for LeNet with the evaluations of validation and test sets every 100 iterations that Frankle &
+Carbin 2019 make, where an iteration goes, and peak memory.
 
 Everything is measured in turns, several times over, and the median taken: on a shared machine only
 the ratios mean anything, and only within one run. What is aimed at, for LeNet on a CPU, without
