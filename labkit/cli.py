@@ -22,7 +22,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from labkit import __version__
-from labkit.machine import DEVICES, available_cores, device_in_words, find_device, find_jobs
+from labkit.machine import (
+    DEVICES,
+    MOST_JOBS,
+    available_cores,
+    device_in_words,
+    find_device,
+    find_jobs,
+)
 from labkit.terminal import Terminated, say, silence, stopped_by_sigterm, warnings_in_one_line
 
 if TYPE_CHECKING:
@@ -160,7 +167,7 @@ def _add_device(parser: argparse.ArgumentParser) -> None:
         type=int,
         metavar="N",
         help="processes that train at a time on the CPU, of one thread each (default: one for each "
-        "thread that torch would use); 1 trains in this process, with all threads",
+        f"thread that torch would use, up to {MOST_JOBS}); 1 trains in this one, with all threads",
     )
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from labkit.checking import choice, whole
 
 DEVICES = ("auto", "cpu", "cuda")
+MOST_JOBS = 8  # unless one asks for more: a round has few networks, and each process has its memory
 
 
 def limit_threads() -> None:
@@ -93,13 +94,13 @@ def find_device(name: str = "auto") -> str:
 def find_jobs(jobs: int | None, device: str) -> int:
     """How many processes train at a time on a device of `find_device`.
 
-    jobs: a wish, or None, which on a CPU is one for each thread that torch would use. Raises
-    ValueError for a number below 1, and above 1 on a GPU.
+    jobs: a wish, or None, which on a CPU is one for each thread that torch would use, up to
+    MOST_JOBS. Raises ValueError for a number below 1, and above 1 on a GPU.
     """
     import torch
 
     if jobs is None:
-        return torch.get_num_threads() if device == "cpu" else 1
+        return min(torch.get_num_threads(), MOST_JOBS) if device == "cpu" else 1
     whole("jobs", jobs, 1)
     if jobs > 1 and device != "cpu":
         raise ValueError(f"jobs must be 1 on a GPU, which trains all networks at once, not {jobs}")

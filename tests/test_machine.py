@@ -124,9 +124,11 @@ def test_a_processor_is_named_with_its_threads(threads):
     assert device_in_words("cpu").endswith(", 1 thread")
 
 
-def test_jobs_are_one_for_each_thread_unless_one_wishes_otherwise():
-    assert find_jobs(None, "cpu") == torch.get_num_threads()
-    assert find_jobs(5, "cpu") == 5
+def test_jobs_are_one_for_each_thread_unless_one_wishes_otherwise(monkeypatch):
+    for threads, jobs in ((1, 1), (2, 2), (8, 8), (64, 8)):
+        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+        assert find_jobs(None, "cpu") == jobs
+    assert find_jobs(50, "cpu") == 50
     assert find_jobs(None, "cuda") == find_jobs(1, "cuda") == 1
     with pytest.raises(ValueError, match=r"jobs must be 1 on a GPU, .* not 2"):
         find_jobs(2, "cuda")
