@@ -178,7 +178,6 @@ def train(
     _reapply(pruned)
     yield from reached(start)
     batches = data_order(noises, len(data.train), recipe.batch_size, start)
-    share = torch.tensor(1 / recipe.batch_size, device=data.train.labels.device)
     for iteration, index in zip(range(start, recipe.iterations), batches, strict=False):
         if not network.training:  # after an evaluation
             network.train()
@@ -190,7 +189,7 @@ def train(
             logits = network(images).float()  # (R, B, classes)
         # Each replica's loss is a mean over its batch; their sum gives each its own gradient.
         loss = F.cross_entropy(logits.flatten(0, 1), batch.labels.flatten(), reduction="sum")
-        loss.backward(share)
+        (loss / recipe.batch_size).backward()  # with an argument it would import sympy: seconds
         if recipe.slimming:
             _penalise(gammas, recipe.slimming)
         optimizer.step(recipe.rate(iteration))

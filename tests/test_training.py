@@ -2,7 +2,10 @@
 
 import math
 import random
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -176,6 +179,18 @@ def test_nothing_is_drawn_from_a_global_generator(name: str, recipe: Recipe) -> 
     after = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()  # noqa: NPY002
     assert torch.equal(before[0], after[0])
     assert before[1:] == after[1:]
+
+
+def test_a_first_training_imports_neither_a_compiler_nor_symbolic_algebra(root: Path) -> None:
+    """torch likes to; that takes seconds, in every notebook and in every process that trains."""
+    code = """
+import sys
+from tests.test_training import ADAM, AUGMENTED, DATA, finish, fresh
+for name, recipe in (("lenet-8-6", ADAM), ("resnet-8-w2", AUGMENTED)):
+    finish(fresh(name, [0, 1]), recipe, DATA[name], [0, 1], evaluate_at=(8,))
+assert not {"sympy", "torch._dynamo", "torch._inductor"} & set(sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", code], cwd=root, check=True)
 
 
 def test_training_computes_in_bfloat16_and_keeps_its_weights_in_float32() -> None:
