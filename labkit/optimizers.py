@@ -30,7 +30,7 @@ class Optimizer:
         moments: Sequence[dict[str, Tensor]] | None = None,
     ) -> None:
         self._adam, self._momentum, self._decay = name == "adam", momentum, weight_decay
-        self._parameters = list(parameters)
+        self._parameters: list[Tensor] = list(parameters)
         self._moments: Moments = [{n: t.clone() for n, t in part.items()} for part in moments or ()]
 
     def moments(self) -> Moments:
@@ -38,20 +38,14 @@ class Optimizer:
         return [{name: value.clone() for name, value in part.items()} for part in self._moments]
 
     @torch.no_grad()
-    def step(self, rate: float) -> None:
-        """Update every parameter at this learning rate, and forget the gradients."""
-        gradients = []
-        for parameter in self._parameters:
-            assert parameter.grad is not None
-            gradients.append(parameter.grad)
-            parameter.grad = None
-        weights: list[Tensor] = list(self._parameters)
+    def step(self, gradients: list[Tensor], rate: float) -> None:
+        """Update every parameter by its gradient, at this learning rate."""
         if self._adam:
-            self._step_adam(weights, gradients, rate)
+            self._step_adam(gradients, rate)
         else:
-            self._step_sgd(weights, gradients, rate)
+            self._step_sgd(gradients, rate)
 
-    def _step_adam(self, weights: list[Tensor], gradients: list[Tensor], rate: float) -> None:
+    def _step_adam(self, gradients: list[Tensor], rate: float) -> None:
         if not self._moments:
             self._moments = [
                 {
@@ -59,13 +53,13 @@ class Optimizer:
                     "exp_avg_sq": torch.zeros_like(weight),
                     "step": torch.zeros((), device=weight.device),
                 }
-                for weight in weights
+                for weight in self._parameters
             ]
         first, second, steps = (
             [part[name] for part in self._moments] for name in ("exp_avg", "exp_avg_sq", "step")
         )
         adam(
-            weights,
+            self._parameters,
             gradients,
             first,
             second,
@@ -81,12 +75,12 @@ class Optimizer:
             maximize=False,
         )
 
-    def _step_sgd(self, weights: list[Tensor], gradients: list[Tensor], rate: float) -> None:
+    def _step_sgd(self, gradients: list[Tensor], rate: float) -> None:
         name = "momentum_buffer"
         buffers: list[Tensor | None] = [part[name] for part in self._moments]
-        buffers = buffers or [None] * len(weights)
+        buffers = buffers or [None] * len(gradients)
         sgd(
-            weights,
+            self._parameters,
             gradients,
             buffers,
             fused=True,

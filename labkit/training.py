@@ -8,7 +8,6 @@ there in one go, was resumed at t, or shared its population with other replicas.
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import count
 
@@ -18,7 +17,8 @@ from torch.nn import functional as F
 
 from labkit.checking import choice, fraction, positive, several, whole
 from labkit.data import Data, Split
-from labkit.networks import BatchNorm, Masks, Population, State
+from labkit.gradients import autocast, gradients_of
+from labkit.networks import Masks, Population, State
 from labkit.optimizers import Moments, Optimizer
 from labkit.pieces import Pieces, between, complete
 
@@ -158,7 +158,6 @@ def train(
         recipe.optimizer, parameters.values(), recipe.momentum, recipe.weight_decay, moments
     )
     pruned = [(parameters[name], mask.float()) for name, mask in (masks or {}).items()]
-    gammas = [m.weight for m in network.modules() if isinstance(m, BatchNorm)]
     noises = list(zip(seeds, copies or [0] * len(seeds), strict=True))
     evaluate, save = set(evaluate_at), set(snapshots)
 
@@ -177,6 +176,7 @@ def train(
 
     _reapply(pruned)
     yield from reached(start)
+    gradients = gradients_of(network, recipe.batch_size, recipe.precision, recipe.slimming)
     batches = data_order(noises, len(data.train), recipe.batch_size, start)
     for iteration, index in zip(range(start, recipe.iterations), batches, strict=False):
         if not network.training:  # after an evaluation
@@ -185,14 +185,7 @@ def train(
         images = data.normalise(batch.images)  # (R, B, C, H, W)
         if recipe.augmentation == "flip-crop":
             images = flip_and_crop(images, noises, iteration)
-        with _autocast(recipe.precision, images.device):
-            logits = network(images).float()  # (R, B, classes)
-        # Each replica's loss is a mean over its batch; their sum gives each its own gradient.
-        loss = F.cross_entropy(logits.flatten(0, 1), batch.labels.flatten(), reduction="sum")
-        (loss / recipe.batch_size).backward()  # with an argument it would import sympy: seconds
-        if recipe.slimming:
-            _penalise(gammas, recipe.slimming)
-        optimizer.step(recipe.rate(iteration))
+        optimizer.step(gradients(images, batch.labels), recipe.rate(iteration))
         _reapply(pruned)
         yield from reached(iteration + 1)
 
@@ -215,13 +208,6 @@ def _reapply(pruned: list[tuple[torch.nn.Parameter, Tensor]]) -> None:
     # After every update, because momentum, Adam's moments and weight decay revive pruned weights.
     for weight, mask in pruned:
         weight.mul_(mask)  # as floats: several times faster than masked_fill_ with booleans
-
-
-@torch.no_grad()
-def _penalise(gammas: list[torch.nn.Parameter], strength: float) -> None:
-    for gamma in gammas:
-        assert gamma.grad is not None
-        gamma.grad.add_(gamma.sign(), alpha=strength)
 
 
 def data_order(
@@ -298,7 +284,7 @@ def evaluating(
     loss = torch.zeros(network.replicas, dtype=torch.float64, device=split.labels.device)
     correct = torch.zeros_like(loss)
     for images, labels in zip(split.images.split(size), split.labels.split(size), strict=True):
-        with _autocast(precision, images.device):
+        with autocast(precision, images.device):
             logits = network(data.normalise(images)[None]).float()  # (R, B, classes)
         everywhere = labels.expand(network.replicas, -1)
         losses = F.cross_entropy(logits.transpose(1, 2), everywhere, reduction="none")
@@ -306,9 +292,3 @@ def evaluating(
         correct += (logits.argmax(2) == everywhere).sum(1)
         yield
     return Measurement((loss / len(split)).cpu(), (correct / len(split)).cpu())
-
-
-def _autocast(precision: str, device: torch.device) -> torch.autocast | nullcontext[None]:
-    if precision == "float32":
-        return nullcontext()
-    return torch.autocast(device.type, torch.bfloat16)

@@ -230,10 +230,8 @@ class _Stepper:
             self._weight.grad = torch.zeros_like(self._weight)
 
     def step(self) -> None:
-        gradient = self._weight.grad
-        if gradient is not None:  # a weight without a gradient stays as it is
-            self._optimizer.step(0.01)
-            self._weight.grad = gradient
+        if self._weight.grad is not None:  # a weight without a gradient stays as it is
+            self._optimizer.step([self._weight.grad], 0.01)
 
 
 def _pruned_layers() -> Iterator[tuple[str, Tensor, Tensor]]:
