@@ -9,7 +9,7 @@ there in one go, was resumed at t, or shared its population with other replicas.
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import count
+from itertools import count, islice
 
 import torch
 from torch import Tensor
@@ -25,6 +25,7 @@ from labkit.pieces import Pieces, between, complete
 OPTIMIZERS = ("adam", "sgd")
 AUGMENTATIONS = ("none", "flip-crop")
 PRECISIONS = ("float32", "bfloat16")
+FETCHED = 4  # batches at a time
 EVALUATED = 1_000  # images at a time, over all replicas: more would not fit Binder's memory
 
 
@@ -177,11 +178,11 @@ def train(
     _reapply(pruned)
     yield from reached(start)
     gradients = gradients_of(network, recipe.batch_size, recipe.precision, recipe.slimming)
-    batches = data_order(noises, len(data.train), recipe.batch_size, start)
-    for iteration, index in zip(range(start, recipe.iterations), batches, strict=False):
+    order = data_order(noises, len(data.train), recipe.batch_size, start)
+    batches = _fetched(data.train, order)
+    for iteration, batch in zip(range(start, recipe.iterations), batches, strict=False):
         if not network.training:  # after an evaluation
             network.train()
-        batch = data.train[index.to(data.train.labels.device)]
         images = data.normalise(batch.images)  # (R, B, C, H, W)
         if recipe.augmentation == "flip-crop":
             images = flip_and_crop(images, noises, iteration)
@@ -231,6 +232,15 @@ def data_order(
         *full, rest = ahead.split(batch_size, 1)
         yield from full
         ahead = torch.cat([rest, one_pass(number)], 1)
+
+
+def _fetched(split: Split, order: Iterator[Tensor]) -> Iterator[Split]:
+    """Batches of these indices, several fetched at a time: small ones cost less to fetch than the
+    call that fetches them.
+    """
+    while several := list(islice(order, FETCHED)):
+        found = split[torch.stack(several).to(split.labels.device)]
+        yield from map(Split, found.images, found.labels)
 
 
 def _noise_generator(noise: Noise, *purpose: str | int) -> torch.Generator:

@@ -53,8 +53,8 @@ PURPOSES = {
     "Adam": ("adam",),
     "fetching and normalising images": ("index", "div", "sub_", "_to_copy", "copy_"),
     "masks": ("mul_",),
-    "ReLU and biases": ("relu", "threshold", "clamp", "sum", "add"),
-    "loss": ("softmax", "nll", "cross_entropy"),
+    "ReLU and biases": ("relu", "threshold", "clamp", "sum", "sign"),
+    "loss": ("softmax", "nll", "cross_entropy", "scatter"),
     "clearing gradients": ("zero", "fill"),
 }
 
