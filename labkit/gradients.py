@@ -1,7 +1,7 @@
 """Gradients of the training loss: by autograd, or by hand for networks of dense layers alone.
 
 A LeNet's products are so small that on a CPU autograd, the modules and new memory for every result
-would cost half as much time again. By hand they need little (tests/benchmarks/training.py).
+would cost up to half as much time again. By hand they need little (tests/benchmarks/training.py).
 """
 
 from collections.abc import Callable

@@ -20,10 +20,10 @@ from labkit.data import Data
 from labkit.experiment import Experiment, Task, Trial, all_trials
 from labkit.networks import Population, build
 from labkit.pruning import full_masks
-from labkit.scheduling import Chunk, missing, schedule, work
+from labkit.scheduling import Chunk, in_chunks, missing, work
 from labkit.store import Store
 from labkit.training import Recipe, evaluate_on, generator, train
-from labkit.workers import Call, Ended, run_calls
+from labkit.workers import Call, Ended, next_to_begin, run_calls
 
 WARM_UP = 3  # iterations that are not timed: the first ones allocate
 IMPROVING = 0.5  # share of evaluations that lower the validation loss, so cost a test set as well
@@ -67,7 +67,7 @@ def plan(
     trials = len({trial.key for trial in all_trials(experiment)})
     if not todo:
         return Plan(trials, trials)
-    chunks = schedule(todo, device, jobs)
+    chunks = in_chunks(todo, device, jobs)
     kinds: defaultdict[tuple[Task, bool], list[list[Trial]]] = defaultdict(list)
     for chunk in chunks:
         kinds[chunk.trials[0].experiment.task, chunk.alone].append(chunk.trials)
@@ -142,17 +142,13 @@ def _measure(
 
 
 def _last_end(durations: Sequence[float], chunks: Sequence[Chunk], jobs: int) -> float:
-    """When the last chunk ends, if they are run in the order of `labkit.workers.run_calls`."""
-    now, waiting = 0.0, list(range(len(chunks)))
+    """When the last chunk ends, by the order in which `run_calls` begins them."""
+    now, waiting = 0.0, dict(enumerate(chunks))
     running, ended = list[tuple[float, int]](), set[int]()
     while waiting or running:
-        for number in [number for number in waiting if chunks[number].after <= ended]:
-            if len(running) == jobs or (chunks[number].alone and running):
-                break
-            waiting.remove(number)
+        for number in next_to_begin(waiting, ended, len(running), jobs):
+            del waiting[number]
             heappush(running, (now + durations[number], number))
-            if chunks[number].alone:
-                break
         now, number = heappop(running)
         ended.add(number)
     return now

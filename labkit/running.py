@@ -24,7 +24,7 @@ from labkit.narrowing import narrow, narrow_state, surviving_units, widen_state
 from labkit.networks import Masks, Population, State
 from labkit.pieces import between
 from labkit.pruning import density, flops, full_masks, survivors
-from labkit.scheduling import MOST_EPOCHS, missing, restores, schedule, work
+from labkit.scheduling import MOST_EPOCHS, in_chunks, missing, restores, work
 from labkit.starting import build_network, save_snapshot, starting_point
 from labkit.store import Store
 from labkit.training import Evaluation, Recipe, evaluating, train
@@ -82,7 +82,7 @@ def run(
     for trial in trials:
         rewinds[trial.experiment.task] |= {trial.experiment.rewind} - {0}
     chunks, calls = [], []
-    for chunk in schedule(trials, device, jobs):
+    for chunk in in_chunks(trials, device, jobs):
         saved = sorted(rewinds[chunk.trials[0].experiment.task])
         arguments = chunk.trials, saved, store, device
         calls.append(Call(_events, arguments, alone=chunk.alone, after=chunk.after))

@@ -43,7 +43,7 @@ class Chunk:
     """Trials that train side by side, as one population.
 
     alone: nothing else trains at the same time, and all threads work for it. after: the chunks that
-    leave what it starts from, by their places in the schedule.
+    leave what it starts from, by their places in the list.
     """
 
     trials: list[Trial]
@@ -51,7 +51,7 @@ class Chunk:
     after: frozenset[int]
 
 
-def schedule(trials: list[Trial], device: str, jobs: int = 1) -> list[Chunk]:
+def in_chunks(trials: list[Trial], device: str, jobs: int = 1) -> list[Chunk]:
     """Trials in chunks, in an order that respects needs.
 
     jobs: how many chunks train at a time, with a share each of a processor's cache. Where a round

@@ -12,10 +12,10 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -53,18 +53,16 @@ def run_calls(calls: Sequence[Call], jobs: int) -> Iterator[tuple[int, Any]]:
     running: dict[Connection, _Process] = {}
     try:
         while waiting or running:
-            for number in [number for number, call in waiting.items() if call.after <= ended]:
-                if len(running) == jobs or (waiting[number].alone and running):
-                    break
+            for number in next_to_begin(waiting, ended, len(running), jobs):
                 call = waiting.pop(number)
                 if call.alone:
                     for value in call.function(*call.arguments):
                         yield number, value
                     ended.add(number)
                     yield number, Ended()
-                    break  # which others may have waited for
-                process = _Process(number, call)
-                running[process.connection] = process
+                else:
+                    process = _Process(number, call)
+                    running[process.connection] = process
             for connection in wait(list(running)) if running else ():
                 process = running[connection]  # type: ignore[index]
                 value = process.receive()
@@ -77,6 +75,33 @@ def run_calls(calls: Sequence[Call], jobs: int) -> Iterator[tuple[int, Any]]:
             process.stop()
         for process in running.values():
             process.finish()
+
+
+class _Waiting(Protocol):
+    """What `next_to_begin` asks of a call."""
+
+    @property
+    def alone(self) -> bool: ...
+    @property
+    def after(self) -> frozenset[int]: ...
+
+
+def next_to_begin(
+    waiting: Mapping[int, _Waiting], ended: set[int], running: int, jobs: int
+) -> list[int]:
+    """Which of the waiting begin now, in their order: as many as make `jobs`, or one alone, which
+    nothing overtakes.
+    """
+    chosen: list[int] = []
+    for number, call in waiting.items():
+        if not call.after <= ended:
+            continue
+        if running + len(chosen) == jobs or (call.alone and (running or chosen)):
+            break
+        chosen.append(number)
+        if call.alone:
+            break
+    return chosen
 
 
 class _Process:

@@ -18,7 +18,7 @@ from labkit.experiment import REWIND, TREATMENTS, Experiment, Task, Treatment, T
 from labkit.pruning import Pruning, apply_masks, prune
 from labkit.results import tables
 from labkit.running import Evaluated, Finished, Progress, run
-from labkit.scheduling import missing, schedule, work
+from labkit.scheduling import in_chunks, missing, work
 from labkit.starting import build_network
 from labkit.store import Store, StoreError, ship
 from labkit.training import Recipe, train
@@ -456,7 +456,7 @@ def test_progress_counts_every_iteration_of_every_network(store: Store) -> None:
 def test_a_population_has_one_schedule_and_a_limited_size(monkeypatch) -> None:
     monkeypatch.setattr(scheduling, "population_limit", lambda *_: 3)
     trials = replace(FULL, treatments=tuple(TREATMENTS), draws=3).trials(1)
-    chunks = [chunk.trials for chunk in schedule(trials, "cpu")]
+    chunks = [chunk.trials for chunk in in_chunks(trials, "cpu")]
     assert sorted(t.key for chunk in chunks for t in chunk) == sorted(t.key for t in trials)
     for chunk in chunks:
         assert len(chunk) <= 3
@@ -469,7 +469,7 @@ def test_jobs_share_the_cache(monkeypatch) -> None:
     monkeypatch.setattr(scheduling, "population_limit", lambda *_: 5)
     trials = replace(FULL, treatments=("reinitialise",), draws=5).trials(1)  # 2 and 10
     for jobs, most in ((1, 5), (2, 3), (3, 2), (5, 1), (9, 1)):
-        chunks = schedule(trials, "cpu", jobs)
+        chunks = in_chunks(trials, "cpu", jobs)
         assert max(len(chunk.trials) for chunk in chunks) == most
         assert sorted(t.key for c in chunks for t in c.trials) == sorted(t.key for t in trials)
         assert {chunk.alone for chunk in chunks} == {jobs == 1}
@@ -479,7 +479,7 @@ def test_few_networks_train_alone_with_all_threads(monkeypatch) -> None:
     monkeypatch.setattr(scheduling, "population_limit", lambda *_: 4)
     seeds = [replace(FULL, treatments=(), seeds=tuple(range(n))) for n in (1, 2, 3, 4, 5)]
     for jobs, alone in ((1, "yyyyy"), (2, "yynnn"), (4, "yynnn"), (8, "yyyyn"), (20, "yyyyy")):
-        found = [schedule(experiment.trials(0), "cpu", jobs) for experiment in seeds]
+        found = [in_chunks(experiment.trials(0), "cpu", jobs) for experiment in seeds]
         assert ["ny"[chunk.alone] for chunk, *_ in found] == list(alone)
         whole = ([1], [2], [3], [4], [3, 2])  # as if there were one job
         for chunks, sizes, word in zip(found, whole, alone, strict=True):
@@ -490,11 +490,11 @@ def test_few_networks_train_alone_with_all_threads(monkeypatch) -> None:
 def test_what_is_left_to_do_is_trained_in_the_chunks_in_which_it_would_have_been() -> None:
     trials = replace(FULL, seeds=tuple(range(7)), treatments=("reinitialise",), draws=3).trials(1)
     for jobs in (1, 2, 3):
-        chunks = schedule(trials, "cpu", jobs)
+        chunks = in_chunks(trials, "cpu", jobs)
         for bits in range(2 ** len(chunks)):
             left = [chunk for number, chunk in enumerate(chunks) if bits >> number & 1]
             todo = [trial for trial in trials if any(trial in chunk.trials for chunk in left)]
-            again = schedule(todo, "cpu", jobs)
+            again = in_chunks(todo, "cpu", jobs)
             assert [(c.trials, c.alone) for c in again] == [(c.trials, c.alone) for c in left]
 
 
@@ -506,7 +506,7 @@ def test_what_a_chunk_waits_for_is_the_chunks_that_leave_what_it_starts_from(sto
         rounds=1,
         seeds=(0,),
     )
-    chunks = schedule(missing(experiment, store), "cpu")
+    chunks = in_chunks(missing(experiment, store), "cpu")
     names = [
         {f"{'analysed ' * trial.analysis}{trial.label}" for trial in chunk.trials}
         for chunk in chunks
@@ -532,7 +532,7 @@ def test_a_ticket_waits_for_a_dense_network_that_is_trained_again(store: Store) 
     finish(replace(REWOUND, rounds=1), store)
     for seed in REWOUND.seeds:
         (store.folder / f"{Trial(REWOUND, seed, 0, REWIND).dense_key(3)}.pt").unlink()
-    chunks = schedule(missing(REWOUND, store), "cpu")
+    chunks = in_chunks(missing(REWOUND, store), "cpu")
     assert [{trial.round for trial in chunk.trials} for chunk in chunks] == [{0}, {2}]
     assert [chunk.after for chunk in chunks] == [set(), {0}], "round 1, which it prunes, is known"
 

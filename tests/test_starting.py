@@ -10,7 +10,7 @@ from labkit.narrowing import narrow, narrow_state, surviving_units
 from labkit.networks import State, build
 from labkit.pruning import Pruning, curvature, prune
 from labkit.running import Finished, run
-from labkit.scheduling import schedule, work
+from labkit.scheduling import in_chunks, work
 from labkit.store import Store
 from labkit.training import Recipe, generator
 from tests.synthetic import (
@@ -257,11 +257,11 @@ def test_networks_of_different_arithmetic_do_not_share_a_budget():
     mine = Treatment("mine", mask="random", weights="fresh", schedule="restarted", budget="flops")
     ours = replace(mine, name="ours", mask="ticket")
     experiment = replace(CONV, pruning=Pruning(rate=0.3), treatments=(mine, ours), draws=2)
-    chunks = [chunk.trials for chunk in schedule(experiment.trials(1), "cpu")]
+    chunks = [chunk.trials for chunk in in_chunks(experiment.trials(1), "cpu")]
     assert all(len(chunk) == 1 for chunk in chunks if chunk[0].label == "mine")
     assert any(len(chunk) > 1 for chunk in chunks if chunk[0].label == "ours")
     everywhere = replace(experiment, pruning=Pruning(scope="global", rate=0.3))
-    chunks = [chunk.trials for chunk in schedule(everywhere.trials(1), "cpu")]
+    chunks = [chunk.trials for chunk in in_chunks(everywhere.trials(1), "cpu")]
     assert all(len(chunk) == 1 for chunk in chunks if chunk[0].label != "rewind")
 
 
