@@ -192,24 +192,32 @@ def _add_experiment(parser: argparse.ArgumentParser) -> None:
 
 
 def _reproduce(arguments: argparse.Namespace) -> int:
-    from labkit.claims import table, to_text
-    from labkit.report import Section, write_report
-
     names = _papers(arguments.paper)
     studies = [_seeded(_study(name, arguments.size), arguments.seeds) for name in names]
     path = _report_path(arguments.report)
     # A reproduction trains: results that came with the lab are shown beside it, never as it.
     store = _store(arguments, shipped=False, writing=True)
     device, jobs = _workplace(arguments)
-    sections = []
+    found = []
     for name, study in zip(names, studies, strict=True):
         run = _follow(f"{name} ({arguments.size})", study, store, device, jobs)
-        reference = _reference(name)
-        rows = table(_tickets(reference), run.tickets, name, study)
-        print(f"{name}\n\n{to_text(rows)}\n")
-        sections.append(Section(name, study, run, reference, rows))
-    print(f"Report: {write_report(path, sections).resolve()}")
+        found.append((name, study, run, *_compare(name, study, run)))
+    # Only now: a run's processes may need the memory that matplotlib takes.
+    from labkit.report import Section, write_report
+
+    report = write_report(path, [Section(*each) for each in found])
+    print(f"Report: {report.resolve()}")
     return DONE
+
+
+def _compare(name: str, study: "Study", run: "Tables") -> "tuple[Tables | None, pd.DataFrame]":
+    """Print the claims table of a paper, and return the shipped results and the table."""
+    from labkit.claims import table, to_text
+
+    reference = _reference(name)
+    rows = table(_tickets(reference), run.tickets, name, study)
+    print(f"{name}\n\n{to_text(rows)}\n")
+    return reference, rows
 
 
 def _train(arguments: argparse.Namespace) -> int:
@@ -390,7 +398,6 @@ def _report_path(path: Path) -> Path:
 def _follow(title: str, study: "Study", store: "Store", device: str, jobs: int) -> "Tables":
     from labkit.experiment import all_trials
     from labkit.progress import follow
-    from labkit.results import tables
     from labkit.running import run
     from labkit.scheduling import missing
 
@@ -401,6 +408,8 @@ def _follow(title: str, study: "Study", store: "Store", device: str, jobs: int) 
         f"{device_in_words(device, jobs)}; results go to {store.folder}"
     )
     follow(run(study, store, device, jobs))
+    from labkit.results import tables  # brings pandas, which the processes of a run can do without
+
     return tables(study, store)
 
 
