@@ -167,7 +167,7 @@ def modules_table(folder: Path) -> str:
             listed = re.findall(r"^from labkit import (.+)$", text, re.M)
             above[name] |= {word for line in listed for word in line.split(", ")}
     rows = ["| module | one idea |", "|---|---|"]
-    known = {name: above[name] & docs.keys() for name in docs}
+    known = {name: sorted(above[name] & docs.keys()) for name in docs}  # the same in every run
     for name in TopologicalSorter(known).static_order():
         sentence = re.split(r"(?<=[.:]) ", docs[name] + " ")
         short = len(sentence[0]) < 25 and len(sentence) > 1
