@@ -49,13 +49,12 @@ WARM_UP = 5  # calls that are not timed
 EVALUATE_EVERY = 100  # iterations (Frankle & Carbin 2019, section 2)
 # What an operation of torch is for. The first words that fit count; the rest is "other".
 PURPOSES = {
-    "matrix products": ("mm", "matmul", "convolution"),
+    "matrix products": ("mm",),
     "Adam": ("adam",),
     "fetching and normalising images": ("index", "div", "sub_", "_to_copy", "copy_"),
     "masks": ("mul_",),
-    "ReLU and biases": ("relu", "threshold", "clamp", "sum", "sign"),
-    "loss": ("softmax", "nll", "cross_entropy", "scatter"),
-    "clearing gradients": ("zero", "fill"),
+    "ReLU and biases": ("relu", "clamp", "sum", "sign"),
+    "loss": ("softmax", "scatter"),
 }
 
 
