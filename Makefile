@@ -18,6 +18,9 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/labkit-is-installed
 ARGS ?=
 
+# Without bytecode every process compiles torch anew, for seconds; uv leaves that to the first one.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help setup reproduce lab test test-oldest lint course site figures constraints clean
 
 help:

@@ -26,7 +26,10 @@ OPTIMIZERS = ("adam", "sgd")
 AUGMENTATIONS = ("none", "flip-crop")
 PRECISIONS = ("float32", "bfloat16")
 FETCHED = 4  # batches at a time
-EVALUATED = 1_000  # images at a time, over all replicas: more would not fit Binder's memory
+EVALUATED = 400  # images at a time, over all replicas: more would leave a processor's cache
+EVALUATED_ON_GPU = 10_000  # fewer would not keep it busy; of VGG-16 they take some gigabytes
+
+torch.backends.cudnn.deterministic = True  # or a GPU would train some networks as it likes
 
 
 @dataclass(frozen=True)
@@ -290,7 +293,8 @@ def evaluating(
 ) -> Pieces[Measurement]:
     """The same in pieces: a generator that yields between batches, and returns the measurement."""
     network.eval()
-    size = max(100, EVALUATED // network.replicas)
+    most = EVALUATED if split.labels.device.type == "cpu" else EVALUATED_ON_GPU
+    size = max(100, most // network.replicas)
     loss = torch.zeros(network.replicas, dtype=torch.float64, device=split.labels.device)
     correct = torch.zeros_like(loss)
     for images, labels in zip(split.images.split(size), split.labels.split(size), strict=True):

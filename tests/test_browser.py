@@ -62,6 +62,7 @@ def page(browser: BrowserContext) -> Iterator[Page]:
 
 # All lessons run headless in test_notebooks.py, and the panel has a browser test of its own; here
 # the front end is tested, with one lesson that computes at once and one that trains.
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["moves", "00_welcome", "02_lottery_tickets"])
 def test_lesson_runs_and_its_first_control_changes_the_picture(server: str, page: Page, name: str):
     open_notebook(page, server, name)

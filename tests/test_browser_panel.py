@@ -111,6 +111,7 @@ def run_to_the_end(page: Page, name: str) -> None:
     photograph(page, f"{name}-done")
 
 
+@pytest.mark.long
 def test_the_question_of_the_playground_in_jupyterlab(page: Page, tmp_path):
     with jupyter(tmp_path / "lab", [PLAYGROUND]) as address:
         open_notebook(page, address, PLAYGROUND.stem)
@@ -130,6 +131,7 @@ def test_the_question_of_the_playground_in_jupyterlab(page: Page, tmp_path):
         assert errors(page) == []
 
 
+@pytest.mark.long
 def test_the_panel_in_notebook_7(page: Page, tmp_path):
     pytest.importorskip("notebook", reason="Jupyter Notebook 7 is not installed")
     with jupyter(tmp_path / "lab", [PLAYGROUND]) as address:
@@ -140,6 +142,7 @@ def test_the_panel_in_notebook_7(page: Page, tmp_path):
         assert errors(page) == []
 
 
+@pytest.mark.long
 def test_the_panel_in_voila(page: Page, tmp_path):
     pytest.importorskip("voila", reason="Voila is not installed")
     with voila(tmp_path / "voila", [PLAYGROUND]) as address:

@@ -138,6 +138,7 @@ def gradebook(path: Path) -> dict[str, float]:
         return dict(database.execute(query).fetchall())
 
 
+@pytest.mark.long
 def test_nbgrader_releases_a_lesson_and_grades_a_right_and_a_wrong_copy(
     light_lesson: Path, tmp_path: Path
 ):
