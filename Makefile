@@ -35,7 +35,7 @@ lab: $(STAMP)
 	$(BIN)/jupyter lab $(ARGS) notebooks/00_welcome.ipynb
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -q -n 2 --dist worksteal $(ARGS)
+	$(BIN)/python -m pytest -q -n 2 --dist load --maxschedchunk 1 $(ARGS)
 
 test-oldest: $(STAMP)
 	tests/oldest.sh

@@ -26,7 +26,6 @@ from labkit.training import Recipe, evaluate_on, generator, train
 from labkit.workers import Call, Ended, next_to_begin, run_calls
 
 WARM_UP = 3  # iterations that are not timed: the first ones allocate
-IMPROVING = 0.5  # share of evaluations that lower the validation loss, so cost a test set as well
 BASE = 350.0  # megabytes of Python and torch, where the system does not say
 
 
@@ -187,8 +186,8 @@ def _evaluated_examples(trial: Trial, data: Data) -> float:
         # Each point re-estimates its statistics, and has a training error and a test error.
         return lines * analysis.alphas * (2 * analysis.train_examples + len(data.test))
     evaluations = 1 + math.ceil(work(trial) / trial.experiment.evaluate_every)
-    each = len(data.validation) + IMPROVING * len(data.test)
-    return evaluations * each + len(data.train)
+    # The test set once for the last weights, and once for those of the lowest validation loss.
+    return evaluations * len(data.validation) + 2 * len(data.test) + len(data.train)
 
 
 def _finish_queue(data: Data) -> None:

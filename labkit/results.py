@@ -12,6 +12,7 @@ from labkit.store import Store
 
 # What tells apart the networks of a study, beside its seeds, rounds and treatments.
 SETTINGS = ("dataset", "network", "learning_rate", "kind", "criterion", "scope", "rewind")
+_CURVE = ("iteration", "validation_loss", "validation_accuracy")  # some results have more
 MATCHING = 0.002  # below the dense accuracy that still matches it (Frankle et al. 2020, section 4)
 
 
@@ -52,7 +53,8 @@ def _joined(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
 
 def _tables(e: Experiment, store: Store) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     tickets: dict[tuple[Any, ...], dict[str, Any]] = {}
-    curves, paths = [], []
+    curves: list[dict[str, Any]] = []
+    paths: list[dict[str, Any]] = []
     for trial in all_trials(e):
         result = store.get(trial.key)
         if result is None:
@@ -77,13 +79,20 @@ def _tables(e: Experiment, store: Store) -> tuple[pd.DataFrame, pd.DataFrame, pd
                 tickets[row] |= found
                 label["density"] = tickets[row]["density"]
             label["statistics"] = e.instability.statistics
-            paths += [pd.DataFrame({**label, **path}) for path in result["paths"]]
+            paths += [{**label, **path} for path in result["paths"]]
         else:
             steps = result["curve"]["iteration"]
             label |= {"iterations": steps[-1] - trial.start, "density": result["ticket"]["density"]}
             tickets[row] = {**label, **result["ticket"]}
-            curves.append(pd.DataFrame({**label, **result["curve"]}))
-    return pd.DataFrame(list(tickets.values())), _joined(curves), _joined(paths)
+            curves.append({**label, **{name: result["curve"][name] for name in _CURVE}})
+    return pd.DataFrame(list(tickets.values())), _spread(curves), _spread(paths)
+
+
+def _spread(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    """A table in which a row with lists is as many rows as these are long."""
+    table = pd.DataFrame(rows)
+    lists = [name for name, value in (rows[0] if rows else {}).items() if isinstance(value, list)]
+    return table.explode(lists, ignore_index=True).infer_objects() if lists else table
 
 
 def _with_verdicts(tickets: pd.DataFrame) -> pd.DataFrame:

@@ -219,14 +219,12 @@ def _finish(
     provenance = _provenance(device, time.perf_counter() - began, len(chunk))
     results = []
     for i, trial in enumerate(chunk):
-        curve = _curve(evaluations, i)
         ticket = {
             "density": density(masks)[i].item(),
             "weights": int(survivors(masks)[i]),
             "parameters": int(survivors(masks)[i]) + unprunable,
             "flops": int(arithmetic[i]),
-            **_early_stop(curve),
-            "final_test_accuracy": curve["test_accuracy"][-1],
+            **_on_the_test_set(*evaluations[-1], i),
             "train_accuracy": measured.accuracy[i].item(),
         }
         if trial.narrow:
@@ -239,7 +237,7 @@ def _finish(
         result = {
             "trial": trial.describe(),
             "ticket": ticket,
-            "curve": curve,
+            "curve": _curve(evaluations, i),
             "provenance": provenance,
         }
         store.put(trial.key, result)
@@ -301,25 +299,24 @@ def _widths(masks: Masks, network: Population, i: int) -> list[int]:
 
 
 def _curve(evaluations: list[tuple[int, Evaluation]], i: int) -> dict[str, list[float]]:
-    def column(values: list[Tensor]) -> list[float]:
-        return [round(value[i].item(), 6) for value in values]
-
     return {
         "iteration": [iteration for iteration, _ in evaluations],
-        "validation_loss": column([e.validation.loss for _, e in evaluations]),
-        "validation_accuracy": column([e.validation.accuracy for _, e in evaluations]),
-        "test_loss": column([e.test.loss for _, e in evaluations]),
-        "test_accuracy": column([e.test.accuracy for _, e in evaluations]),
+        "validation_loss": _rounded(torch.stack([e.validation.loss[i] for _, e in evaluations])),
+        "validation_accuracy": _rounded(
+            torch.stack([e.validation.accuracy[i] for _, e in evaluations])
+        ),
     }
 
 
-def _early_stop(curve: dict[str, list[float]]) -> dict[str, Any]:
-    losses = curve["validation_loss"]
-    best = losses.index(min(losses))
+def _on_the_test_set(last: int, evaluation: Evaluation, i: int) -> dict[str, Any]:
+    """Of replica i. last: the iteration after which it was evaluated."""
+    assert evaluation.test is not None and evaluation.early_stop is not None
+    stop = int(evaluation.early_stop.iteration[i])
     return {
-        "early_stop": curve["iteration"][best],
-        "censored": best == len(losses) - 1,
-        "test_accuracy": curve["test_accuracy"][best],
+        "early_stop": stop,
+        "censored": stop == last,
+        "test_accuracy": _rounded(evaluation.early_stop.test.accuracy)[i],
+        "final_test_accuracy": _rounded(evaluation.test.accuracy)[i],
     }
 
 

@@ -103,16 +103,28 @@ class Measurement:
 
 
 @dataclass
+class EarlyStop:
+    """Where the training of every replica should have been stopped, found afterwards.
+
+    iteration: (R,), of its lowest validation loss, the first of equals. test: how the weights that
+    it had then do on the test set.
+    """
+
+    iteration: Tensor
+    test: Measurement
+
+
+@dataclass
 class Evaluation:
     """How every replica does at one iteration.
 
-    The test set is only evaluated for replicas whose validation loss is lower than ever before,
-    and for all at the last iteration; elsewhere `test` is nan. That is all early stopping needs
-    (the iteration of minimum validation loss, found afterwards), for a third of the cost.
+    The test set is left alone until the recipe's last iteration: then `test` says how the last
+    weights do, and `early_stop` how those of the lowest validation loss would have done.
     """
 
     validation: Measurement
-    test: Measurement
+    test: Measurement | None = None
+    early_stop: EarlyStop | None = None
 
 
 @dataclass
@@ -154,7 +166,8 @@ def train(
     masks: weights outside are zero at the start and zero again after every update.
     start, moments: where a schedule, a data order and an optimizer's moments are resumed; without
     moments the optimizer is new.
-    evaluate_at: iterations after which test and validation sets are evaluated.
+    evaluate_at: iterations after which the validation set is evaluated; if the last is one of them,
+    the test set is evaluated there too.
     snapshots: iterations whose state is wanted. Iteration `start` counts as reached at once.
     """
     parameters = dict(network.named_parameters())
@@ -164,16 +177,13 @@ def train(
     pruned = [(parameters[name], mask.float()) for name, mask in (masks or {}).items()]
     noises = list(zip(seeds, copies or [0] * len(seeds), strict=True))
     evaluate, save = set(evaluate_at), set(snapshots)
-
-    lowest = torch.full((network.replicas,), torch.inf, dtype=torch.float64)
+    lowest = _Lowest()
 
     def reached(iteration: int) -> Iterator[Step]:
         step = Step(iteration)
         if iteration in evaluate:
-            last = iteration == recipe.iterations
-            pieces = _evaluation(network, data, recipe, lowest, last)
+            pieces = _evaluation(network, data, recipe, iteration, lowest)
             step.evaluation = yield from between(pieces, Step(iteration))
-            lowest.copy_(torch.minimum(lowest, step.evaluation.validation.loss))
         if iteration in save:
             step.snapshot = Snapshot(iteration, network.state(), optimizer.moments())
         yield step
@@ -194,17 +204,43 @@ def train(
         yield from reached(iteration + 1)
 
 
+class _Lowest:
+    """The weights of every replica at its lowest validation loss so far."""
+
+    loss: Tensor  # (R,)
+    iteration: Tensor  # (R,)
+
+    def __init__(self) -> None:
+        self.state: State = {}
+
+    def look(self, network: Population, iteration: int, loss: Tensor) -> None:
+        """Keep the weights of replicas whose loss is lower than ever before."""
+        if not self.state:
+            self.loss, self.state = loss.clone(), network.state()
+            self.iteration = torch.full_like(loss, iteration, dtype=torch.int64)
+            return
+        lower = loss < self.loss
+        self.loss[lower], self.iteration[lower] = loss[lower], iteration
+        for name, tensor in network.state_dict().items():
+            self.state[name][lower] = tensor[lower]
+
+
 def _evaluation(
-    network: Population, data: Data, recipe: Recipe, lowest: Tensor, last: bool
+    network: Population, data: Data, recipe: Recipe, iteration: int, lowest: _Lowest
 ) -> Pieces[Evaluation]:
     validation = yield from evaluating(network, data, data.validation, recipe.precision)
-    chosen = torch.ones_like(lowest, dtype=torch.bool) if last else validation.loss < lowest
-    test = Measurement(torch.full_like(lowest, torch.nan), torch.full_like(lowest, torch.nan))
-    if chosen.any():
-        improved = network if chosen.all() else network[chosen.nonzero().squeeze(1).tolist()]
-        found = yield from evaluating(improved, data, data.test, recipe.precision)
-        test.loss[chosen], test.accuracy[chosen] = found.loss, found.accuracy
-    return Evaluation(validation, test)
+    lowest.look(network, iteration, validation.loss)
+    if iteration < recipe.iterations:
+        return Evaluation(validation)
+    test = yield from evaluating(network, data, data.test, recipe.precision)
+    stopped = Measurement(test.loss.clone(), test.accuracy.clone())
+    earlier = lowest.iteration < iteration
+    if earlier.any():
+        state = {name: tensor[earlier] for name, tensor in lowest.state.items()}
+        then = network.with_state(state)
+        found = yield from evaluating(then, data, data.test, recipe.precision)
+        stopped.loss[earlier], stopped.accuracy[earlier] = found.loss, found.accuracy
+    return Evaluation(validation, test, EarlyStop(lowest.iteration, stopped))
 
 
 @torch.no_grad()

@@ -464,29 +464,30 @@ def test_evaluation_sees_every_example_with_the_running_statistics() -> None:
         assert found.accuracy[replica].item() == right / 1_003
 
 
-def test_the_test_set_is_read_at_new_minima_of_the_validation_loss_and_at_the_end() -> None:
-    recipe = Recipe(learning_rate=0.1, batch_size=16, iterations=24)  # high: it goes up and down
-    network, data = fresh("lenet-8-6", [0, 1]), DATA["lenet-8-6"]
-    lowest = torch.full((2,), torch.inf, dtype=torch.float64)
-    rises = 0
-    at = []
+@pytest.mark.parametrize(("name", "rate"), [("lenet-8-6", 0.5), ("resnet-8-w2", 0.2)])
+def test_the_test_set_is_read_of_the_last_weights_and_of_the_early_ones(name: str, rate: float):
+    recipe = Recipe(learning_rate=rate, batch_size=16, iterations=24)  # high: it goes up and down
+    network, data = fresh(name, [0, 1]), DATA[name]
+    losses, tests, found = [], [], []
     for step in train(network, recipe, data, [0, 1], evaluate_at=[0, *range(3, 25)]):
         if step.evaluation is None:  # an update, or a piece of an evaluation
             continue
-        at.append(step.iteration)
+        found.append(step.evaluation)
         validation = evaluate_on(network, data, data.validation)
         assert torch.equal(step.evaluation.validation.loss, validation.loss)
         assert torch.equal(step.evaluation.validation.accuracy, validation.accuracy)
-        read = (validation.loss < lowest) | (step.iteration == 24)
-        rises += (~read).sum().item()
-        assert torch.equal(~step.evaluation.test.loss.isnan(), read)
-        assert torch.equal(~step.evaluation.test.accuracy.isnan(), read)
-        test = evaluate_on(network, data, data.test)
-        torch.testing.assert_close(step.evaluation.test.loss[read], test.loss[read])
-        assert torch.equal(step.evaluation.test.accuracy[read], test.accuracy[read])
-        lowest = torch.minimum(lowest, validation.loss)
-    assert at == [0, *range(3, 25)]
-    assert rises, "the loss never rose, so this showed nothing"
+        losses.append(validation.loss)
+        tests.append(evaluate_on(network, data, data.test))
+    assert all(e.test is None and e.early_stop is None for e in found[:-1])
+    stop, last = found[-1].early_stop, found[-1].test
+    assert torch.equal(last.loss, tests[-1].loss) and torch.equal(last.accuracy, tests[-1].accuracy)
+    best = torch.stack(losses).argmin(0).tolist()
+    at = [0, *range(3, 25)]
+    assert stop.iteration.tolist() == [at[number] for number in best]
+    assert best[0] != best[1], "with one iteration for all, this would show little"
+    for replica, number in enumerate(best):
+        assert stop.test.accuracy[replica] == tests[number].accuracy[replica]
+        torch.testing.assert_close(stop.test.loss[replica], tests[number].loss[replica])
 
 
 def test_a_gpu_is_told_to_repeat_itself() -> None:
@@ -497,9 +498,11 @@ def test_a_gpu_is_told_to_repeat_itself() -> None:
 def test_an_evaluation_can_be_left_between_its_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training, "EVALUATED", 1)  # a hundred images at a time
     data = random_data((1, 8, 8), sizes=(60, 130, 250))  # validation in 2 pieces, test in 3
-    steps = list(train(fresh("lenet-8-6", [0]), ADAM, data, [0], evaluate_at=[0]))
-    before = [step.evaluation for step in steps if step.iteration == 0]
-    assert before[:-1] == [None] * 5 and before[-1] is not None
+    last = ADAM.iterations
+    steps = list(train(fresh("lenet-8-6", [0]), ADAM, data, [0], evaluate_at=[0, last]))
+    for iteration, pieces in ((0, 2), (last, 5)):
+        found = [step.evaluation for step in steps if step.iteration == iteration]
+        assert found[:-1] == [None] * pieces and found[-1] is not None
 
 
 @pytest.mark.parametrize(("name", "recipe"), [("lenet-8-6", ADAM), ("resnet-8-w2", AUGMENTED)])

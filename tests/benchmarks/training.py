@@ -5,8 +5,8 @@ to (a) an ordinary PyTorch loop with DataLoader and transforms over the same ima
 code does it, and (b) the time that the products of the layers would take at this machine's own rate
 for float32 matrix products. All in one process with all threads, and then in as many processes at a
 time as there are threads, as `labkit run` trains and as ordinary loops can be run too. Then the
-same for LeNet with the evaluations of validation and test sets every 100 iterations that Frankle &
-Carbin 2019 make, where an iteration goes, and peak memory.
+same for LeNet with the evaluations of the validation set every 100 iterations by which Frankle &
+Carbin 2019 stop early, where an iteration goes, and peak memory.
 
 Everything is measured in turns, several times over, and the median taken: on a shared machine only
 the ratios mean anything, and only within one run. What is aimed at, for LeNet on a CPU, without
@@ -29,7 +29,6 @@ from torchvision import transforms
 
 from labkit import (
     Data,
-    Population,
     Pruning,
     Recipe,
     Split,
@@ -125,19 +124,12 @@ def ordinary(network: nn.Module, data: Data, recipe: Recipe) -> Iterator[None]:
 
 @torch.no_grad()
 def ordinary_evaluation(network: nn.Module, data: Data) -> None:
-    """Accuracy of one network on validation and test sets, as most would write it."""
-    for split in (data.validation, data.test):
-        correct = 0
-        for images, labels in DataLoader(Images(split), batch_size=1_000):
-            correct += int((network(images).argmax(1) == labels).sum())
-
-
-def evaluation(population: Population, data: Data) -> None:
-    """The lab's, of all replicas. The test set counts always, though the lab leaves it out where
-    validation loss is no new minimum.
-    """
-    for split in (data.validation, data.test):
-        evaluate_on(population, data, split)
+    """Loss and accuracy of one network on the validation set, as most would write it."""
+    loss, correct = 0.0, 0
+    for images, labels in DataLoader(Images(data.validation), batch_size=1_000):
+        logits = network(images)
+        loss += nn.functional.cross_entropy(logits, labels, reduction="sum").item()
+        correct += int((logits.argmax(1) == labels).sum())
 
 
 class PlainBlock(nn.Module):
@@ -201,7 +193,7 @@ def training_of(network: str, data: Data, recipe: Recipe, repeats: int, replicas
     evaluate: Callable[[], object]
     if replicas:
         population = build(network, data.image_shape, 10, replicas)
-        evaluate = lambda: evaluation(population, data)  # noqa: E731
+        evaluate = lambda: evaluate_on(population, data, data.validation)  # noqa: E731
     else:
         plain = PLAIN[network]()
         evaluate = lambda: ordinary_evaluation(plain, data)  # noqa: E731
