@@ -12,9 +12,11 @@ ROOT = Path(__file__).resolve().parent.parent
 # Set before any test imports torch, matplotlib or labkit; kernels and servers inherit it. One
 # thread, as on Binder: on a busy machine two that wait for each other are many times slower.
 _SCRATCH = Path(tempfile.mkdtemp(prefix="labkit-tests-"))
+# Processes that share the tests share what lessons have trained, too.
+_STORE = os.environ["LABKIT_STORE"] if "PYTEST_XDIST_WORKER" in os.environ else _SCRATCH / "store"
 os.environ.update(
     {
-        "LABKIT_STORE": str(_SCRATCH / "store"),
+        "LABKIT_STORE": str(_STORE),
         "MPLBACKEND": "Agg",
         "OMP_NUM_THREADS": "1",
         "IPYTHONDIR": str(_SCRATCH / "ipython"),
