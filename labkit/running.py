@@ -299,12 +299,11 @@ def _widths(masks: Masks, network: Population, i: int) -> list[int]:
 
 
 def _curve(evaluations: list[tuple[int, Evaluation]], i: int) -> dict[str, list[float]]:
+    measured = [evaluation.validation for _, evaluation in evaluations]
     return {
         "iteration": [iteration for iteration, _ in evaluations],
-        "validation_loss": _rounded(torch.stack([e.validation.loss[i] for _, e in evaluations])),
-        "validation_accuracy": _rounded(
-            torch.stack([e.validation.accuracy[i] for _, e in evaluations])
-        ),
+        "validation_loss": _rounded(torch.stack([each.loss[i] for each in measured])),
+        "validation_accuracy": _rounded(torch.stack([each.accuracy[i] for each in measured])),
     }
 
 

@@ -29,7 +29,7 @@ FETCHED = 4  # batches at a time
 EVALUATED = 400  # images at a time, over all replicas: more would leave a processor's cache
 EVALUATED_ON_GPU = 10_000  # fewer would not keep it busy; of VGG-16 they take some gigabytes
 
-torch.backends.cudnn.deterministic = True  # or a GPU would train some networks as it likes
+torch.backends.cudnn.deterministic = True  # else a GPU ends elsewhere whenever it trains VGGs
 
 
 @dataclass(frozen=True)
