@@ -4,6 +4,7 @@ Arms differ by colour, marker and line style alike; density runs from dense (lef
 (right), logarithmically; bands are 95% intervals over seeds.
 """
 
+import math
 from typing import Any
 
 import pandas as pd
@@ -29,6 +30,7 @@ STYLE = {
     "scratch-b": ("#009E73", (0, (6, 2, 2, 2, 2, 2)), "h", "Scratch-B"),
     "scratch-rescaled": ("#CC79A7", (0, (4, 4)), ">", "scratch, re-scaled"),
 }
+POINTS = 100  # of a learning curve, at most
 TICKS = (1, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01)  # densities
 PALE: dict[str, Any] = {"alpha": 0.4, "lw": 1, "ms": 3}
 STRONG: dict[str, Any] = {"lw": 1.8, "ms": 5}
@@ -77,7 +79,9 @@ def learning_curves(
 ) -> Picture:
     """A column of the curves against the iteration: the dense network and the arms of a round.
 
-    Lines are means over seeds and draws. Raises ValueError for a round that has no curves.
+    Lines are means over seeds and draws, and of a long training over some evaluations that follow
+    each other, as the label of the axis then says: at most POINTS are drawn, which do not hide each
+    other. Raises ValueError for a round that has no curves.
     """
     rows = curves[curves["round"].isin([0, round_number])]
     if round_number not in set(rows["round"]):
@@ -86,6 +90,11 @@ def learning_curves(
     scale = 100 if column.endswith("accuracy") else 1
     means = rows.groupby(["treatment", "iteration"], sort=False)[column].mean().mul(scale)
     table = means.reset_index(name="mean")
+    together = math.ceil(table["iteration"].nunique() / POINTS)
+    if together > 1:
+        table["place"] = table.groupby("treatment").cumcount() // together
+        groups = table.groupby(["treatment", "place"], sort=False)
+        table = groups[["iteration", "mean"]].mean().reset_index().drop(columns="place")
     axes = empty_axes(7, 4.6)
     for treatment, arm in table.groupby("treatment", sort=False):
         colour, dash, marker, label = _style(treatment)
@@ -93,7 +102,7 @@ def learning_curves(
         axes.plot(
             arm["iteration"], arm["mean"], color=colour, ls=dash, marker=marker, label=label, **look
         )
-    axes.set_xlabel("iteration")
+    axes.set_xlabel("iteration" + (f", means of {together} evaluations" if together > 1 else ""))
     axes.set_ylabel(column.replace("_", " ") + (" (%)" if scale == 100 else ""))
     if scale == 100:
         last = table[table["iteration"] > 0]["mean"]

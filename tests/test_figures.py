@@ -112,3 +112,20 @@ def test_learning_curves_show_the_dense_network_and_one_round(results: Tables):
     assert set(picture.table["treatment"]) == {"dense", "rewind", "reinitialise"}
     with pytest.raises(ValueError, match=r"round must be one of \[0, 1, 2\], not 7"):
         figures.learning_curves(results.curves, 7)
+
+
+def test_long_learning_curves_are_means_of_evaluations_that_follow_each_other():
+    label = {"seed": 0, "draw": 0, "density": 1.0}
+    curves = pd.DataFrame(
+        {**label, "round": number, "treatment": treatment, "iteration": 10 * i}
+        | {"validation_accuracy": 0.5 + 0.001 * i + number / 10}
+        for number, treatment in enumerate(("dense", "rewind"))
+        for i in range(301)
+    )
+    picture = figures.learning_curves(curves, 1)
+    (axes,) = picture.figure.axes
+    assert axes.get_xlabel() == "iteration, means of 4 evaluations"
+    for treatment, first in (("dense", 50.15), ("rewind", 60.15)):
+        arm = picture.table[picture.table["treatment"] == treatment].reset_index()
+        assert len(arm) == 76 and arm["iteration"].tolist()[-1] == 3_000
+        assert arm.loc[0, ["iteration", "mean"]].tolist() == pytest.approx([15, first])
