@@ -95,7 +95,7 @@ def execute(notebook: NotebookNode, folder: Path, seconds: float = SECONDS) -> l
 
 
 def cpu_seconds(notebook: NotebookNode) -> float:
-    """Processor time that an executed notebook took, which does not depend on what else runs."""
+    """Processor time of the kernel of an executed notebook; what runs beside it lengthens it."""
     return _said(notebook, "CPU seconds")
 
 

@@ -14,6 +14,9 @@ from tests.notebooks import NOTEBOOKS, cpu_seconds, execute, peak_memory, read
 
 def main(names: list[str]) -> None:
     """Run, and print a line for each."""
+    known = [path.stem for path in NOTEBOOKS]
+    if not set(names) <= set(known):
+        sys.exit(f"lessons must be among {', '.join(known)}, not {', '.join(names)}")
     for path in NOTEBOOKS:
         if names and path.stem not in names:
             continue
