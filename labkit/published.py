@@ -346,5 +346,8 @@ CLAIMS: dict[str, tuple[Claim, ...]] = {
     "stability-dense": _stability_dense(),
     "stability-imp": _stability_imp(),
     "reconciliation": _reconciliation(),
+    "new-weights": (),
+    "length": (),
+    "rewind-controls": (),
 }
 """The claims that each preset can measure."""
