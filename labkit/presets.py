@@ -190,7 +190,7 @@ def _new_weights(
     five times, and cut at once to 80% and to 20%. lengths: iterations -> iterations between
     evaluations.
     """
-    studied = []
+    studied: list[Experiment] = []
     for iterations, every in lengths.items():
         for rate in rates:
             recipe = Recipe("sgd", rate, momentum=0.9, iterations=iterations, milestones=(0.7, 0.9))
@@ -242,7 +242,7 @@ def _rewind_controls(rates: Sequence[float], iterations: int, seeds: Sequence[in
         seeds=tuple(seeds),
         instability=replace(_STABILITY.instability, copies=2),
     )
-    studied = []
+    studied: list[Experiment] = []
     for rate in rates:
         task = replace(base.task, recipe=_sgd(rate, iterations, batch_size=128))
         rewinds = [iterations * share // 1_000 for share in (0, 10, 25, 50, 100)]
@@ -384,6 +384,7 @@ PRESETS: dict[str, dict[str, Study]] = {
     },
 }
 NAMES = tuple(PRESETS)
+DECIDING = ("new-weights", "length", "rewind-controls")  # see docs/registration.md
 PAPERS = {  # what `labkit reproduce` takes -> the presets it runs
     "lottery": ("lottery",),
     "rethinking": tuple(name for name in NAMES if name.startswith("rethinking")),

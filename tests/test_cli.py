@@ -14,8 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from labkit import experiment as experiment_module
-from labkit import planning, presets, running
+from labkit import experiment as experiment_module, planning, presets, running
 from labkit.cli import main
 from labkit.data import Data, Split
 from labkit.experiment import Experiment, Task, Treatment

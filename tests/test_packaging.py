@@ -21,7 +21,12 @@ tomllib: Any = pytest.importorskip("tomllib", reason="needs Python 3.11 or newer
 CONDA_NAMES = {"torch": "pytorch-cpu", "matplotlib": "matplotlib-base"}
 # In environment.yml alone: the interpreter, the installer, and Binder's too old ipykernel.
 CONDA_ONLY = {"python", "pip", "ipykernel"}
-IMPORT_NAMES = {"ipython": "IPython", "pillow": "PIL", "pyyaml": "yaml"}
+IMPORT_NAMES = {
+    "ipython": "IPython",
+    "lazy-loader": "lazy_loader",
+    "pillow": "PIL",
+    "pyyaml": "yaml",
+}
 MEGABYTE = 1_000_000
 
 

@@ -6,8 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from labkit import experiment as experiment_module
-from labkit import planning
+from labkit import experiment as experiment_module, planning
 from labkit.data import Data, Split
 from labkit.experiment import Experiment, Task
 from labkit.planning import plan

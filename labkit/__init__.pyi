@@ -1,0 +1,87 @@
+# The face of the lab: every public name, and its home. The one list; `__init__.py` reads it.
+
+from .claims import (
+    interval as interval,
+)
+from .connectivity import (
+    Instability as Instability,
+    Path as Path,
+    error_along as error_along,
+    instability as instability,
+    interpolate as interpolate,
+)
+from .data import (
+    Data as Data,
+    DataError as DataError,
+    Split as Split,
+    load as load,
+)
+from .experiment import (
+    TREATMENTS as TREATMENTS,
+    Experiment as Experiment,
+    Task as Task,
+    Treatment as Treatment,
+)
+from .narrowing import (
+    narrow as narrow,
+    widen_state as widen_state,
+)
+from .networks import (
+    Masks as Masks,
+    Population as Population,
+    State as State,
+    build as build,
+    stack as stack,
+)
+from .optimizers import (
+    Moments as Moments,
+)
+from .panel import (
+    Panel as Panel,
+)
+from .presets import (
+    preset as preset,
+    study as study,
+)
+from .progress import (
+    watch as watch,
+)
+from .pruning import (
+    Pruning as Pruning,
+    apply_masks as apply_masks,
+    curvature as curvature,
+    density as density,
+    flops as flops,
+    full_masks as full_masks,
+    prune as prune,
+    random_masks as random_masks,
+    remove_lowest as remove_lowest,
+    shuffle_layers as shuffle_layers,
+)
+from .results import (
+    Tables as Tables,
+    tables as tables,
+)
+from .running import (
+    Evaluated as Evaluated,
+    Finished as Finished,
+    Progress as Progress,
+    run as run,
+)
+from .store import (
+    Store as Store,
+    StoreError as StoreError,
+)
+from .training import (
+    Recipe as Recipe,
+    data_order as data_order,
+    evaluate_on as evaluate_on,
+    flip_and_crop as flip_and_crop,
+    generator as generator,
+    train as train,
+)
+from .widgets import (
+    explore as explore,
+)
+
+__version__: str
