@@ -1,8 +1,5 @@
 # The face of the lab: every public name, and its home. The one list; `__init__.py` reads it.
 
-from .claims import (
-    interval as interval,
-)
 from .connectivity import (
     Instability as Instability,
     Path as Path,
@@ -12,7 +9,6 @@ from .connectivity import (
 )
 from .data import (
     Data as Data,
-    DataError as DataError,
     Split as Split,
     load as load,
 )
@@ -39,6 +35,7 @@ from .optimizers import (
 from .panel import (
     Panel as Panel,
 )
+from .places import DataError as DataError
 from .presets import (
     preset as preset,
     study as study,
@@ -68,6 +65,7 @@ from .running import (
     Progress as Progress,
     run as run,
 )
+from .statistics import interval as interval
 from .store import (
     Store as Store,
     StoreError as StoreError,

@@ -16,13 +16,7 @@ from labkit.experiment import Experiment
 from labkit.presets import study as study_of
 from labkit.published import CLAIMS, FACTOR, LEAST, MOST, PERCENT, POINTS, Arm, Claim
 from labkit.results import MATCHING
-
-# Two-sided 95% quantiles of Student's t for 1, 2, ... degrees of freedom.
-_T95 = (
-    *(12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228),
-    *(2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086),
-)
-NEAR = 0.1  # a claim is measured where log density is within this of the paper's density
+from labkit.statistics import NEAR, interval
 
 
 @dataclass(frozen=True)
@@ -63,16 +57,6 @@ def measure(
         return None
     low, high = interval(values)
     return Estimate(values.mean(), low, high, len(values), iterations)
-
-
-def interval(values: pd.Series) -> tuple[float, float]:
-    """95% interval of the mean of independent values, one per seed; nan for a single one."""
-    n = len(values)
-    if n < 2:
-        return math.nan, math.nan
-    t = _T95[min(n - 1, len(_T95)) - 1]  # beyond the table its last entry: a little too wide
-    half = t * float(values.std(ddof=1)) / math.sqrt(n)
-    return float(values.mean()) - half, float(values.mean()) + half
 
 
 def verdict(claim: Claim, estimate: Estimate | None) -> str:

@@ -79,7 +79,7 @@ def _run(words: list[str]) -> int:
     except SystemExit as done:  # after --help and --version
         return int(done.code or 0)
     try:
-        from labkit.data import DataError
+        from labkit.places import DataError
         from labkit.store import StoreError
     except KeyboardInterrupt:
         return _complain("stopped", INTERRUPTED)
@@ -415,7 +415,7 @@ def _follow(title: str, study: "Study", store: "Store", device: str, jobs: int) 
 
 def _reference(name: str) -> "Tables | None":
     """The shipped results of a preset at reference size, or None."""
-    from labkit.data import data_folder
+    from labkit.places import data_folder
     from labkit.results import tables
     from labkit.store import Store
 

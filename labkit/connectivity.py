@@ -5,6 +5,7 @@ straight line between their weights exceeds that of the ends, both are in the sa
 connected, minimum, and training was *stable* to the noise (Frankle et al. 2020, section 2).
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,7 +15,7 @@ from labkit.checking import choice, whole
 from labkit.data import Data, Split
 from labkit.networks import BatchNorm, Population, State
 from labkit.pieces import Pieces, complete
-from labkit.training import Recipe, evaluating, flip_and_crop
+from labkit.training import Recipe, evaluate_on, evaluating, flip_and_crop
 
 STABLE = 0.02  # instability below which training counts as stable (Frankle et al. 2020, section 3)
 STATISTICS = ("re-estimated", "interpolated")
@@ -154,3 +155,95 @@ def reestimate_statistics(
 
 def _where(replicas: Tensor, one: Tensor, other: Tensor) -> Tensor:
     return torch.where(replicas.to(one.device).view(-1, *[1] * (one.ndim - 1)), one, other)
+
+
+@dataclass(frozen=True)
+class Surface:
+    """Error rates on a plane through three networks, that of Garipov et al. 2018 (arXiv 1802.10026,
+    appendix A.1): its axes are at right angles, and distances on it are distances between weights.
+
+    x, y: (A,), (B,), distances in weight space, the first network at the origin and the second on
+    the x axis. error: (B, A), in [0, 1]. networks: name -> place (x, y) of each of the three.
+    statistics: of batch normalisation, or "" for networks without any.
+    """
+
+    x: Tensor
+    y: Tensor
+    error: Tensor
+    networks: dict[str, tuple[float, float]]
+    statistics: str = ""
+
+
+@torch.no_grad()
+def error_surface(
+    network: Population,
+    states: Mapping[str, State],
+    data: Data,
+    split: Split,
+    points: int = 15,
+    margin: float = 0.25,
+) -> Surface:
+    """The error on the plane through three states of a network.
+
+    network: a population of this architecture, left as it is. states: name -> state of a single
+    network, three of them, not on one line; masked where they are pruned, as the plane is then.
+    split: the images on which the error is measured. points: per side of the grid, at least 2.
+    margin: how far the grid goes beyond the networks, as a share of their distance. Batch-norm
+    statistics are re-estimated on these images at every point. Raises ValueError for other than
+    three states, or for three on a line.
+    """
+    if len(states) != 3:
+        raise ValueError(f"states must be three, for a plane, not {len(states)}")
+    whole("points", points, 2)
+    parts = list(states.values())
+    first, second, third = (_as_vector(network, state) for state in parts)
+    right = second - first
+    width = right.norm()
+    right = right / width.clamp(min=1e-12)
+    across = (third - first) @ right
+    up = third - first - across * right
+    height = up.norm()
+    if min(width, height) < 1e-6 * max(width, (third - first).norm()):
+        raise ValueError("states must not lie on one line: that is no plane")
+    places = [(0.0, 0.0), (width.item(), 0.0), (across.item(), height.item())]
+    x = _span([place[0] for place in places], points, margin)
+    y = _span([place[1] for place in places], points, margin)
+    rows, columns = torch.meshgrid(y, x, indexing="ij")  # (B, A)
+    of_third = rows / height
+    of_second = (columns - of_third * across) / width
+    shares = torch.stack([1 - of_second - of_third, of_second, of_third]).flatten(1)  # (3, B * A)
+    norms = any(isinstance(module, BatchNorm) for module in network.modules())
+    errors = []
+    for some in shares.split(SIDE_BY_SIDE, 1):  # some networks of the grid side by side
+        grid = network.with_state(_combine(parts, some))
+        if norms:
+            reestimate_statistics(grid, data, split)
+        errors.append(1 - evaluate_on(grid, data, split).accuracy)
+    return Surface(
+        x.float(),
+        y.float(),
+        torch.cat(errors).view_as(rows).float(),
+        dict(zip(states, places, strict=True)),
+        "re-estimated" if norms else "",
+    )
+
+
+def _as_vector(network: Population, state: State) -> Tensor:
+    """All weights in one row; statistics of batch normalisation are no coordinates."""
+    names = [name for name, _ in network.named_parameters()]
+    return torch.cat([state[name].double().flatten() for name in names])
+
+
+def _span(places: Sequence[float], points: int, margin: float) -> Tensor:
+    low, high = min(places), max(places)
+    beyond = margin * (high - low)
+    return torch.linspace(low - beyond, high + beyond, points, dtype=torch.float64)
+
+
+def _combine(states: Sequence[State], shares: Tensor) -> State:
+    """States of weighted means as replicas. states: of single networks. shares: (3, R)."""
+    result = {}
+    for name, tensor in states[0].items():
+        weights = shares.to(tensor).view(len(states), -1, *[1] * (tensor.ndim - 1))
+        result[name] = sum((w * s[name] for w, s in zip(weights, states, strict=True)), 0 * tensor)
+    return result

@@ -11,10 +11,7 @@ images.
 import gzip
 import hashlib
 import io
-import os
 import socket
-import sys
-import tempfile
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -25,6 +22,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from labkit.checking import choice, whole
+from labkit.places import DataError, cache_folder, data_folder
 
 SPLIT_SEED = 2019  # the year of the first of the three papers; changing it changes every result
 FOLDER = "folder:"
@@ -41,10 +39,6 @@ OBJECTS = (
     *("airplane", "automobile", "bird", "cat", "deer"),
     *("dog", "frog", "horse", "ship", "truck"),
 )
-
-
-class DataError(ValueError):
-    """A data set cannot be read; the message says what failed and what to do about it."""
 
 
 # Two of these are equal when they are the same object: tensors have no single truth value.
@@ -166,34 +160,6 @@ def load(
         mean, deviation = _statistics(name, image_size, folder, validation)
     end = len(train) if examples is None else validation + examples
     return Data(name, train[validation:end], train[:validation], test, classes, mean, deviation)
-
-
-def data_folder() -> Path:
-    """Where the bundled files are: $LABKIT_DATA, or data/ beside the package."""
-    return Path(os.environ.get("LABKIT_DATA") or Path(__file__).parents[1] / "data").expanduser()
-
-
-def cache_folder() -> Path:
-    """Where downloads and results are kept, made when absent: $LABKIT_CACHE, or else "labkit" in
-    the platform's cache folder. Raises DataError when it cannot be written to.
-    """
-    if os.environ.get("LABKIT_CACHE"):
-        folder = Path(os.environ["LABKIT_CACHE"]).expanduser()
-    elif sys.platform == "win32":
-        folder = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData/Local") / "labkit"
-    elif sys.platform == "darwin":
-        folder = Path.home() / "Library/Caches/labkit"
-    else:
-        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "labkit"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()
-    except OSError as error:
-        raise DataError(
-            f"cannot write to the cache folder {folder} ({error}); "
-            "set the environment variable LABKIT_CACHE to a folder that can be written to"
-        ) from error
-    return folder
 
 
 _Source = tuple[Split, Split, tuple[str, ...]]  # training set, test set, names of the classes

@@ -15,8 +15,8 @@ from typing import Any, TypeAlias
 
 import labkit
 from labkit import machine, presets
-from labkit.data import data_folder
 from labkit.experiment import Trial, all_trials
+from labkit.places import data_folder
 from labkit.store import Store, StoreError
 
 PACKAGES = ("torch", "numpy", "pandas", "matplotlib", "seaborn", "ipywidgets", "jupyterlab")

@@ -12,24 +12,9 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, NullLocator
 
-from labkit.claims import interval
-from labkit.picture import Picture, empty_axes, figure_of
+from labkit.picture import STYLE, Picture, empty_axes, figure_of
+from labkit.statistics import interval
 
-# Okabe & Ito's colours, told apart by colour-blind readers; dashes and markers for all others.
-# Colours return only in arms that no preset draws together.
-STYLE = {
-    "dense": ("#000000", ":", "*", "dense network"),
-    "rewind": ("#0072B2", "-", "o", "ticket (rewound)"),
-    "reinitialise": ("#D55E00", "--", "s", "re-initialised"),
-    "shuffled-mask": ("#009E73", "-.", "^", "shuffled mask"),
-    "random-mask": ("#CC79A7", (0, (3, 1, 1, 1, 1, 1)), "D", "random mask"),
-    "fine-tune": ("#E69F00", (0, (12, 3)), "v", "fine-tuned"),
-    "fine-tune-quarter": ("#8C510A", (0, (12, 3, 1, 3)), "<", "fine-tuned, a quarter"),
-    "learning-rate-rewind": ("#56B4E9", (0, (5, 1)), "P", "learning rate rewound"),
-    "scratch-e": ("#D55E00", (0, (2, 2)), "X", "Scratch-E"),
-    "scratch-b": ("#009E73", (0, (6, 2, 2, 2, 2, 2)), "h", "Scratch-B"),
-    "scratch-rescaled": ("#CC79A7", (0, (4, 4)), ">", "scratch, re-scaled"),
-}
 POINTS = 100  # of a learning curve, at most
 TICKS = (1, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01)  # densities
 PALE: dict[str, Any] = {"alpha": 0.4, "lw": 1, "ms": 3}

@@ -15,10 +15,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from labkit.claims import NEAR, interval
-from labkit.figures import STYLE
-from labkit.picture import Picture, empty_axes, figure_of, legend_below
+from labkit.picture import STYLE, Picture, empty_axes, figure_of, legend_below
 from labkit.results import SETTINGS
+from labkit.statistics import NEAR, interval
 
 KINDS = {"unstructured": ("#0072B2", "-", "o"), "structured": ("#D55E00", "--", "s")}
 THIS_RUN, REFERENCE = "this run", "reference"

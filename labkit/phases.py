@@ -15,10 +15,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FixedLocator, NullLocator
 
-from labkit.claims import interval
 from labkit.connectivity import STABLE
 from labkit.picture import Picture, empty_axes, figure_of
 from labkit.results import MATCHING
+from labkit.statistics import interval
 
 LOOKS = (  # colours of Okabe & Ito, each with dashes and a marker of its own
     ("#0072B2", "-", "o"),

@@ -19,6 +19,23 @@ from matplotlib.figure import Figure
 ROWS = 200  # of a table, where a page shows it
 
 
+# Okabe & Ito's colours, told apart by colour-blind readers; dashes and markers for all others.
+# Colours return only in arms that no preset draws together.
+STYLE = {
+    "dense": ("#000000", ":", "*", "dense network"),
+    "rewind": ("#0072B2", "-", "o", "ticket (rewound)"),
+    "reinitialise": ("#D55E00", "--", "s", "re-initialised"),
+    "shuffled-mask": ("#009E73", "-.", "^", "shuffled mask"),
+    "random-mask": ("#CC79A7", (0, (3, 1, 1, 1, 1, 1)), "D", "random mask"),
+    "fine-tune": ("#E69F00", (0, (12, 3)), "v", "fine-tuned"),
+    "fine-tune-quarter": ("#8C510A", (0, (12, 3, 1, 3)), "<", "fine-tuned, a quarter"),
+    "learning-rate-rewind": ("#56B4E9", (0, (5, 1)), "P", "learning rate rewound"),
+    "scratch-e": ("#D55E00", (0, (2, 2)), "X", "Scratch-E"),
+    "scratch-b": ("#009E73", (0, (6, 2, 2, 2, 2, 2)), "h", "Scratch-B"),
+    "scratch-rescaled": ("#CC79A7", (0, (4, 4)), ">", "scratch, re-scaled"),
+}
+
+
 @dataclass
 class Picture:
     """A figure, the sentence that describes it, and the numbers it shows."""

@@ -14,10 +14,10 @@ from typing import Any
 import pandas as pd
 
 from labkit.charts import Axis, Line, Look, Point, Row, line_chart, pixel_chart
-from labkit.claims import interval
 from labkit.experiment import Experiment, Trial, all_trials
-from labkit.figures import STYLE
+from labkit.picture import STYLE
 from labkit.running import Evaluated, Finished
+from labkit.statistics import interval
 from labkit.store import Store
 
 Result = dict[str, Any]

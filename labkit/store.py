@@ -23,7 +23,7 @@ from typing import Any
 
 import torch
 
-from labkit.data import DataError, cache_folder, data_folder
+from labkit.places import DataError, cache_folder, data_folder
 
 FORMAT = 1  # part of every key: raise it when the meaning of a setting or a result changes
 

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 import torch
 
-from labkit import landscapes
+from labkit import connectivity, landscapes
 from labkit.data import Data, Split
 from labkit.networks import Population, build, stack
 from labkit.training import evaluate_on, generator
@@ -87,7 +87,7 @@ def test_no_line_is_an_error_that_says_what_to_do():
 
 
 def plane(network: Population, states: dict[str, Any], data: Data, **options: Any):
-    return landscapes.error_surface(network, states, data, data.test, **options)
+    return connectivity.error_surface(network, states, data, data.test, **options)
 
 
 def test_distances_on_the_plane_are_distances_between_weights(data: Data):
@@ -117,7 +117,7 @@ def test_the_first_two_networks_stand_where_the_plane_says(data: Data):
 def test_the_plane_has_the_same_values_in_any_chunks(data: Data, monkeypatch):
     network, states = three("lenet-5")
     together = plane(network, states, data, points=4).error
-    monkeypatch.setattr(landscapes, "SIDE_BY_SIDE", 1)
+    monkeypatch.setattr(connectivity, "SIDE_BY_SIDE", 1)
     assert torch.equal(plane(network, states, data, points=4).error, together)
 
 
@@ -126,7 +126,7 @@ def test_pruned_weights_are_pruned_everywhere_on_the_plane(data: Data):
     for state in states.values():
         state["layers.0.weight"][:, :2] = 0
     shares = torch.tensor([[0.2, 1.5], [0.9, -1.0], [-0.1, 0.5]])
-    grid = landscapes._combine(list(states.values()), shares)
+    grid = connectivity._combine(list(states.values()), shares)
     assert not grid["layers.0.weight"][:, :2].any() and grid["layers.0.weight"].shape[0] == 2
 
 
