@@ -46,13 +46,13 @@ lint: $(STAMP)
 	$(BIN)/mypy labkit
 
 course: $(STAMP)
-	$(BIN)/python -m labkit.course --execute $(ARGS)
+	$(BIN)/python -m tools.course --execute $(ARGS)
 
 site: $(STAMP)
-	$(BIN)/python -m labkit.course --site $(ARGS)
+	$(BIN)/python -m tools.course --site $(ARGS)
 
 figures: $(STAMP)
-	$(BIN)/labkit figures
+	$(BIN)/python -m tools.gallery
 
 # uv takes half a minute where pip takes two, but pip is what every machine can do.
 # A .venv without a working pip (an interrupted set-up) is made anew.

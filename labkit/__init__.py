@@ -11,7 +11,7 @@ asked for: torch takes seconds, `labkit --help` none.
 
 import lazy_loader
 
-from labkit.machine import limit_threads
+from labkit.base.machine import limit_threads
 
 __version__ = "0.1.0"
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,49 +1,38 @@
 # The face of the lab: every public name, and its home. The one list; `__init__.py` reads it.
 
-from .connectivity import (
+from .base.places import DataError as DataError
+from .base.store import (
+    Store as Store,
+    StoreError as StoreError,
+)
+from .engine.connectivity import (
     Instability as Instability,
     Path as Path,
     error_along as error_along,
+    error_surface as error_surface,
     instability as instability,
     interpolate as interpolate,
 )
-from .data import (
+from .engine.data import (
     Data as Data,
     Split as Split,
     load as load,
 )
-from .experiment import (
-    TREATMENTS as TREATMENTS,
-    Experiment as Experiment,
-    Task as Task,
-    Treatment as Treatment,
-)
-from .narrowing import (
+from .engine.narrowing import (
     narrow as narrow,
     widen_state as widen_state,
 )
-from .networks import (
+from .engine.networks import (
     Masks as Masks,
     Population as Population,
     State as State,
     build as build,
     stack as stack,
 )
-from .optimizers import (
+from .engine.optimizers import (
     Moments as Moments,
 )
-from .panel import (
-    Panel as Panel,
-)
-from .places import DataError as DataError
-from .presets import (
-    preset as preset,
-    study as study,
-)
-from .progress import (
-    watch as watch,
-)
-from .pruning import (
+from .engine.pruning import (
     Pruning as Pruning,
     apply_masks as apply_masks,
     curvature as curvature,
@@ -55,22 +44,7 @@ from .pruning import (
     remove_lowest as remove_lowest,
     shuffle_layers as shuffle_layers,
 )
-from .results import (
-    Tables as Tables,
-    tables as tables,
-)
-from .running import (
-    Evaluated as Evaluated,
-    Finished as Finished,
-    Progress as Progress,
-    run as run,
-)
-from .statistics import interval as interval
-from .store import (
-    Store as Store,
-    StoreError as StoreError,
-)
-from .training import (
+from .engine.training import (
     Recipe as Recipe,
     data_order as data_order,
     evaluate_on as evaluate_on,
@@ -78,8 +52,36 @@ from .training import (
     generator as generator,
     train as train,
 )
-from .widgets import (
+from .experiments.experiment import (
+    TREATMENTS as TREATMENTS,
+    Experiment as Experiment,
+    Task as Task,
+    Treatment as Treatment,
+)
+from .experiments.presets import (
+    preset as preset,
+    study as study,
+)
+from .experiments.progress import (
+    watch as watch,
+)
+from .experiments.results import (
+    Tables as Tables,
+    tables as tables,
+)
+from .experiments.running import (
+    Evaluated as Evaluated,
+    Finished as Finished,
+    Progress as Progress,
+    run as run,
+)
+from .experiments.statistics import interval as interval
+from .figures.picture import Picture as Picture
+from .panel.explore import (
     explore as explore,
+)
+from .panel.panel import (
+    Panel as Panel,
 )
 
 __version__: str

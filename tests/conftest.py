@@ -33,7 +33,7 @@ for name in ("JUPYTER_PATH", "JUPYTER_CONFIG_PATH"):
 @pytest.fixture
 def synthetic_data(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tasks have the tiny data of tests.synthetic."""
-    from labkit.experiment import Task
+    from labkit.experiments.experiment import Task
     from tests.synthetic import DATA
 
     monkeypatch.setattr(Task, "data", lambda task: DATA[task.network])
@@ -42,7 +42,7 @@ def synthetic_data(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def store(tmp_path: Path):
     """An empty store of the test's own, which knows nothing of shipped results."""
-    from labkit.store import Store
+    from labkit.base.store import Store
 
     return Store(tmp_path / "store", shipped=False)
 

@@ -8,14 +8,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from labkit import running
-from labkit.data import Data, Split
-from labkit.experiment import Experiment, Trial
-from labkit.networks import Masks, State, build
-from labkit.results import Tables, tables
-from labkit.running import Evaluated, run
-from labkit.store import Store
-from labkit.training import Recipe, generator, train
+from labkit.base.store import Store
+from labkit.engine.data import Data, Split
+from labkit.engine.networks import Masks, State, build
+from labkit.engine.training import Recipe, generator, train
+from labkit.experiments import running
+from labkit.experiments.experiment import Experiment, Trial
+from labkit.experiments.results import Tables, tables
+from labkit.experiments.running import Evaluated, run
 
 
 def random_data(shape: tuple[int, int, int], sizes=(60, 20, 20), classes: int = 3) -> Data:

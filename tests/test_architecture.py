@@ -3,7 +3,8 @@
 import pandas as pd
 import pytest
 
-from labkit import architecture, build
+from labkit import build
+from labkit.figures import layers as architecture
 
 KEPT = {0: [30, 60, 90, 20, 5], 1: [32, 58, 80, 30, 5], 2: [28, 62, 90, 20, 5]}
 

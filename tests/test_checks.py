@@ -10,8 +10,8 @@ from torch import nn
 
 from labkit import Pruning, apply_masks, checks, remove_lowest
 from labkit.checks import NotWritten, Verdict, WrongAnswer
-from labkit.checks._welcome import TINY
-from labkit.networks import build
+from labkit.checks.welcome import TINY
+from labkit.engine.networks import build
 
 # --- Answers: the reference of each exercise, and mutants by the name of their fault ------------
 
@@ -418,7 +418,7 @@ MUTANTS: list[tuple[str, str, Any]] = [
 ]  # fmt: skip
 
 
-def check(name: str) -> checks._judging.Check:
+def check(name: str) -> checks.judging.Check:
     return getattr(checks, f"check_{name}")
 
 

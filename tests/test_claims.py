@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from labkit import claims
-from labkit.claims import Estimate, interval, measure, table, to_text, verdict
-from labkit.experiment import all_trials
-from labkit.presets import NAMES, SIZES, study
-from labkit.published import CLAIMS, LEAST, MOST, Claim, arm
+from labkit.experiments.experiment import all_trials
+from labkit.experiments.presets import NAMES, SIZES, study
+from labkit.papers import claims
+from labkit.papers.claims import Estimate, interval, measure, table, to_text, verdict
+from labkit.papers.published import CLAIMS, LEAST, MOST, Claim, arm
 
 
 def ticket(seed: int, treatment: str, density: float, accuracy: float, stop: int, draw: int = 0):

@@ -14,15 +14,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from labkit import experiment as experiment_module, planning, presets, running
-from labkit.cli import main
-from labkit.data import Data, Split
-from labkit.experiment import Experiment, Task, Treatment
-from labkit.pruning import Pruning
-from labkit.running import run
-from labkit.settings import with_settings
-from labkit.store import Store, shipped_results
-from labkit.training import Recipe
+from labkit.base.store import Store, shipped_results
+from labkit.command.cli import main
+from labkit.engine.data import Data, Split
+from labkit.engine.pruning import Pruning
+from labkit.engine.training import Recipe
+from labkit.experiments import experiment as experiment_module, planning, presets, running
+from labkit.experiments.experiment import Experiment, Task, Treatment
+from labkit.experiments.running import run
+from labkit.experiments.settings import with_settings
 
 RECIPE = Recipe(learning_rate=0.01, iterations=10, batch_size=10)
 TINY = Experiment(
@@ -346,7 +346,7 @@ def test_reproduce_takes_its_folders_from_its_options(command, tiny, tmp_path):
 
 
 def test_several_presets_are_sections_of_one_report(command, tiny, tmp_path, monkeypatch):
-    from labkit import claims
+    from labkit.papers import claims
 
     monkeypatch.setitem(presets.PRESETS, "second", presets.PRESETS["lottery"])
     monkeypatch.setitem(claims.CLAIMS, "second", claims.CLAIMS["lottery"])
@@ -471,7 +471,10 @@ def test_help_and_version_are_there(command):
 
 
 def test_the_command_line_does_not_wait_for_torch(root):
-    code = "import sys, labkit.cli; labkit.cli.main(['--help']); assert 'torch' not in sys.modules"
+    code = (
+        "import sys; from labkit.command import cli; cli.main(['--help']); "
+        "assert 'torch' not in sys.modules"
+    )
     environment = {**os.environ, "PYTHONPATH": str(root)}
     subprocess.run([sys.executable, "-c", code], env=environment, check=True, capture_output=True)
 
@@ -518,7 +521,7 @@ def test_ctrl_c_in_a_real_process_keeps_what_is_finished(jobs, seeds, command, t
     words += ["--set", "task.recipe.iterations=50", "--set", "task.validation=100"]
     words += ["--set", "evaluate_every=50", "--set", "rounds=80"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "labkit.cli", *words],
+        [sys.executable, "-m", "labkit.command.cli", *words],
         env={**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -13,24 +13,24 @@ import torch
 from hypothesis import given, strategies as st
 from torch import nn
 
-from labkit import running
-from labkit.connectivity import (
+from labkit.base.store import Store
+from labkit.engine.connectivity import (
     Instability,
     error_along,
     instability,
     interpolate,
     reestimate_statistics,
 )
-from labkit.data import Split
-from labkit.experiment import REWIND, Experiment, Task, Trial, all_trials
-from labkit.narrowing import narrow
-from labkit.networks import BatchNorm, Population, build
-from labkit.pruning import Pruning
-from labkit.results import tables
-from labkit.running import Finished, Progress, run
-from labkit.scheduling import missing, work
-from labkit.store import Store
-from labkit.training import Recipe, data_order, evaluate_on, flip_and_crop, generator, train
+from labkit.engine.data import Split
+from labkit.engine.narrowing import narrow
+from labkit.engine.networks import BatchNorm, Population, build
+from labkit.engine.pruning import Pruning
+from labkit.engine.training import Recipe, data_order, evaluate_on, flip_and_crop, generator, train
+from labkit.experiments import running
+from labkit.experiments.experiment import REWIND, Experiment, Task, Trial, all_trials
+from labkit.experiments.results import tables
+from labkit.experiments.running import Finished, Progress, run
+from labkit.experiments.scheduling import missing, work
 from tests.synthetic import DATA, SHAPES, assert_equal, assert_same, dense_at, finish, one
 
 pytestmark = pytest.mark.usefixtures("synthetic_data")

@@ -12,9 +12,9 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from labkit import course
-from labkit.course import Notebook
 from tests.notebooks import NOTEBOOKS, ROOT, kernel_environment
+from tools import course
+from tools.course import Notebook
 
 every_lesson = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 

@@ -16,9 +16,9 @@ from hypothesis import given, settings, strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
-from labkit import data
-from labkit.data import Split, load, validate_name
-from labkit.places import DataError
+from labkit.base.places import DataError
+from labkit.engine import data
+from labkit.engine.data import Split, load, validate_name
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -31,7 +31,7 @@ def _module(path: Path) -> ModuleType:
     return module
 
 
-build = _module(ROOT / "data" / "build.py")
+build = _module(ROOT / "tools" / "build_data.py")
 
 
 @pytest.fixture(autouse=True)
@@ -307,21 +307,21 @@ def test_a_damaged_file_is_not_read(tiny):
     file.write_bytes(damaged)
     with pytest.raises(DataError) as caught:
         load("mnist", validation=5)
-    for part in (str(file), expected, build.digest(damaged), "python data/build.py"):
+    for part in (str(file), expected, build.digest(damaged), "python -m tools.build_data"):
         assert part in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["mnist/t10k-images-idx3-ubyte.gz", "SHA256SUMS"])
 def test_a_missing_file_is_named(tiny, name):
     (tiny / name).unlink()
-    with pytest.raises(DataError, match=rf"{Path(name).name}.*python data/build\.py"):
+    with pytest.raises(DataError, match=rf"{Path(name).name}.*python -m tools\.build_data"):
         load("mnist", validation=5)
 
 
 def test_a_damaged_list_of_digests_is_an_error_too(tiny):
     for content in ("three words here\n", ""):
         (tiny / "SHA256SUMS").write_text(content)
-        with pytest.raises(DataError, match=r"python data/build\.py"):
+        with pytest.raises(DataError, match=r"python -m tools\.build_data"):
             load("mnist", validation=5)
 
 
@@ -498,7 +498,7 @@ def test_a_folder_that_cannot_be_used_says_why(tmp_path, make, size, message):
         load(f"folder:{tmp_path / 'pictures'}", validation=0, image_size=size)
 
 
-# data/build.py makes the bundled files from the originals.
+# tools/build_data.py makes the bundled files from the originals.
 
 
 def test_compression_depends_on_the_content_alone():

@@ -9,14 +9,16 @@ from typing import Any
 
 import pytest
 
-from labkit import doctor, machine, presets
-from labkit.doctor import examine
-from labkit.experiment import Trial, all_trials
-from labkit.store import Store, ship
+from labkit.base import machine
+from labkit.base.store import Store, ship
+from labkit.command import doctor
+from labkit.command.doctor import examine
+from labkit.experiments import presets
+from labkit.experiments.experiment import Trial, all_trials
 
 
 def result(trial: Trial) -> dict[str, Any]:
-    """What `labkit.running` stores, without the numbers."""
+    """What `labkit.experiments.running` stores, without the numbers."""
     return {"trial": trial.describe(), "provenance": {}}
 
 

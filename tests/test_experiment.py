@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from labkit import TREATMENTS, Experiment, Pruning, Recipe, Task, Treatment
-from labkit.connectivity import Instability
-from labkit.experiment import REWIND, Trial, all_trials
+from labkit.engine.connectivity import Instability
+from labkit.experiments.experiment import REWIND, Trial, all_trials
 
 REINITIALISE = TREATMENTS["reinitialise"]
 SAME = ("reinitialise", "scratch-e")  # two papers' names of one thing

@@ -5,8 +5,9 @@ from dataclasses import fields, replace
 import pandas as pd
 import pytest
 
-from labkit import TREATMENTS, figures
-from labkit.results import Tables
+from labkit import TREATMENTS
+from labkit.experiments.results import Tables
+from labkit.figures import arms as figures
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from labkit import build, generator
-from labkit.gradients import gradients_of
-from labkit.networks import Population
+from labkit.engine.gradients import gradients_of
+from labkit.engine.networks import Population
 
 SHAPE = (1, 5, 5)
 

@@ -4,8 +4,8 @@ import hashlib
 import json
 from pathlib import Path
 
-from labkit.experiment import all_trials
-from labkit.presets import PRESETS
+from labkit.experiments.experiment import all_trials
+from labkit.experiments.presets import PRESETS
 
 KNOWN = Path(__file__).with_name("keys.json")
 

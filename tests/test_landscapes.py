@@ -6,10 +6,11 @@ import pandas as pd
 import pytest
 import torch
 
-from labkit import connectivity, landscapes
-from labkit.data import Data, Split
-from labkit.networks import Population, build, stack
-from labkit.training import evaluate_on, generator
+from labkit.engine import connectivity
+from labkit.engine.data import Data, Split
+from labkit.engine.networks import Population, build, stack
+from labkit.engine.training import evaluate_on, generator
+from labkit.figures import lines as landscapes
 
 
 @pytest.fixture

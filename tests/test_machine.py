@@ -8,8 +8,14 @@ import sys
 import pytest
 import torch
 
-from labkit import machine
-from labkit.machine import available_cores, device_in_words, find_device, find_jobs, limit_threads
+from labkit.base import machine
+from labkit.base.machine import (
+    available_cores,
+    device_in_words,
+    find_device,
+    find_jobs,
+    limit_threads,
+)
 
 
 def test_cores_are_those_this_process_may_use():

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from labkit import maps
+from labkit.figures import maps
 
 
 def test_a_pixel_map_counts_the_weights_of_each_pixel():

@@ -20,9 +20,9 @@ from labkit import (
     shuffle_layers,
     train,
 )
-from labkit.narrowing import keep_units, narrow, narrow_state, surviving_units, widen_state
-from labkit.networks import BatchNorm, Masks, Population
-from labkit.pruning import survivors
+from labkit.engine.narrowing import keep_units, narrow, narrow_state, surviving_units, widen_state
+from labkit.engine.networks import BatchNorm, Masks, Population
+from labkit.engine.pruning import survivors
 from tests.synthetic import DATA, SHAPES
 
 NORMALISED = ("vgg-small", "resnet-8-w2")

@@ -12,7 +12,6 @@ import pytest
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_notebook
 
-from labkit.course import graded, is_solution, student
 from tests.notebooks import (
     NOTEBOOKS,
     ROOT,
@@ -22,6 +21,7 @@ from tests.notebooks import (
     read,
     silent_pictures,
 )
+from tools.course import graded, is_solution, student
 
 every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 

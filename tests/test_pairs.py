@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from labkit import pairs
+from labkit.figures import pairs
 
 EFFECT = {"dense": 3.0, "rewind": 1.0, "fine-tune-quarter": 0.0, "scratch-e": 0.5, "scratch-b": 2.0}
 

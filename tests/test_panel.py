@@ -22,20 +22,20 @@ from hypothesis.stateful import (
 )
 from ipywidgets import Widget
 
-from labkit import panel as panel_module
-from labkit.catalogue import STARTS, members
-from labkit.controls import ONE_SHOT, PER_ROUND, REACHED
-from labkit.experiment import Experiment, Task, all_trials
-from labkit.forecast import Forecast
-from labkit.panel import Panel
-from labkit.presets import NAMES, SIZES
-from labkit.pruning import Pruning
-from labkit.results import tables
-from labkit.running import Finished, Progress
-from labkit.settings import with_settings
-from labkit.sharing import as_command, as_python
-from labkit.store import Store
-from labkit.training import Recipe
+from labkit.base.store import Store
+from labkit.engine.pruning import Pruning
+from labkit.engine.training import Recipe
+from labkit.experiments.experiment import Experiment, Task, all_trials
+from labkit.experiments.forecast import Forecast
+from labkit.experiments.presets import NAMES, SIZES
+from labkit.experiments.results import tables
+from labkit.experiments.running import Finished, Progress
+from labkit.experiments.settings import with_settings
+from labkit.experiments.sharing import as_command, as_python
+from labkit.panel import panel as panel_module
+from labkit.panel.catalogue import STARTS, members
+from labkit.panel.controls import ONE_SHOT, PER_ROUND, REACHED
+from labkit.panel.panel import Panel
 
 TINY = Experiment(
     task=Task(
@@ -226,7 +226,7 @@ def test_the_tables_can_be_downloaded(panel: Panel):
 
 
 def test_curves_appear_while_a_network_trains(panel: Panel, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("labkit.session.TICK", 0.0)  # one event at a time
+    monkeypatch.setattr("labkit.panel.session.TICK", 0.0)  # one event at a time
     panel.run()
     before = panel.picture.value
     while not panel.readings.live:
@@ -238,7 +238,7 @@ def test_curves_appear_while_a_network_trains(panel: Panel, monkeypatch: pytest.
 
 
 def test_pause_pulls_nothing_until_continued(panel: Panel, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("labkit.session.TICK", 0.0)
+    monkeypatch.setattr("labkit.panel.session.TICK", 0.0)
     panel.run()
     panel.tick()
     panel.buttons["Pause"].click()
@@ -253,7 +253,7 @@ def test_pause_pulls_nothing_until_continued(panel: Panel, monkeypatch: pytest.M
 def test_stop_keeps_what_is_finished_and_run_goes_on_from_there(
     panel: Panel, store: Store, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("labkit.session.TICK", 0.0)
+    monkeypatch.setattr("labkit.panel.session.TICK", 0.0)
     panel.buttons["Run"].click()
     while panel.session.finished < 2:
         panel.session.pull(panel.session.generation)
@@ -282,7 +282,7 @@ def test_a_stale_tick_does_not_pull_the_next_run(panel: Panel, monkeypatch: pyte
             yield Progress(number, 1_000, 0)
 
     monkeypatch.setattr(panel, "_events", lambda study: events(study[0].rounds))
-    monkeypatch.setattr("labkit.session.TICK", 0.0)
+    monkeypatch.setattr("labkit.panel.session.TICK", 0.0)
     panel.run()
     stale = panel._clock.value + 1
     panel._clock.value = stale

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 import pandas as pd
 import pytest
 
-from labkit import phases
+from labkit.figures import stability as phases
 
 INSTABILITY = {0: 0.2, 100: 0.03, 500: 0.01}
 GAP = {0: -0.05, 100: -0.01, 500: 0.01}

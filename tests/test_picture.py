@@ -5,7 +5,7 @@ import re
 
 import pandas as pd
 
-from labkit.picture import Picture, empty_axes, figure_of
+from labkit.figures.picture import Picture, empty_axes, figure_of
 
 
 def drawn(table: pd.DataFrame) -> Picture:

@@ -19,7 +19,7 @@ from labkit import (
     run,
     train,
 )
-from labkit.networks import build
+from labkit.engine.networks import build
 from tests.synthetic import DATA, SGD, SHAPES
 
 pytestmark = pytest.mark.usefixtures("synthetic_data")

@@ -6,14 +6,14 @@ from dataclasses import replace
 import pytest
 import torch
 
-from labkit import experiment as experiment_module, planning
-from labkit.data import Data, Split
-from labkit.experiment import Experiment, Task
-from labkit.planning import plan
-from labkit.running import run
-from labkit.scheduling import Chunk, work
-from labkit.store import Store
-from labkit.training import Recipe
+from labkit.base.store import Store
+from labkit.engine.data import Data, Split
+from labkit.engine.training import Recipe
+from labkit.experiments import experiment as experiment_module, planning
+from labkit.experiments.experiment import Experiment, Task
+from labkit.experiments.planning import plan
+from labkit.experiments.running import run
+from labkit.experiments.scheduling import Chunk, work
 
 TINY = Experiment(
     task=Task(network="lenet-8-6", recipe=Recipe(iterations=10, batch_size=10)),

@@ -5,11 +5,11 @@ from dataclasses import replace
 import pytest
 
 from labkit import flops, full_masks, generator, preset, prune
-from labkit.connectivity import Instability
-from labkit.experiment import Experiment, all_trials
-from labkit.narrowing import narrow
-from labkit.networks import build
-from labkit.presets import DECIDING, NAMES, PAPERS, PRESETS, SIZES, study
+from labkit.engine.connectivity import Instability
+from labkit.engine.narrowing import narrow
+from labkit.engine.networks import build
+from labkit.experiments.experiment import Experiment, all_trials
+from labkit.experiments.presets import DECIDING, NAMES, PAPERS, PRESETS, SIZES, study
 
 
 def test_every_paper_names_presets_that_exist_in_every_size():

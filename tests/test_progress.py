@@ -6,9 +6,9 @@ from types import SimpleNamespace
 import ipywidgets
 import pytest
 
-from labkit import progress
-from labkit.progress import Pace, duration, follow, watch
-from labkit.running import Progress
+from labkit.experiments import progress
+from labkit.experiments.progress import Pace, duration, follow, watch
+from labkit.experiments.running import Progress
 
 
 class Terminal(io.StringIO):

@@ -18,8 +18,8 @@ from labkit import (
     remove_lowest,
     shuffle_layers,
 )
-from labkit.narrowing import surviving_units
-from labkit.pruning import curvature
+from labkit.engine.narrowing import surviving_units
+from labkit.engine.pruning import curvature
 from tests.synthetic import SHAPES, random_data
 
 LADDER = (  # Frankle & Carbin 2019: density of LeNet-300-100 by round

@@ -3,11 +3,11 @@
 import pandas as pd
 import pytest
 
-from labkit.claims import table
-from labkit.presets import study
-from labkit.report import Section, write_report
-from labkit.results import Tables
-from labkit.store import StoreError
+from labkit.base.store import StoreError
+from labkit.experiments.presets import study
+from labkit.experiments.results import Tables
+from labkit.papers.claims import table
+from labkit.papers.report import Section, write_report
 
 
 @pytest.fixture

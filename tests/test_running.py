@@ -12,16 +12,16 @@ import pandas as pd
 import pytest
 import torch
 
-from labkit import running, scheduling
-from labkit.connectivity import Instability
-from labkit.experiment import REWIND, TREATMENTS, Experiment, Task, Treatment, Trial
-from labkit.pruning import Pruning, apply_masks, prune
-from labkit.results import tables
-from labkit.running import Evaluated, Finished, Progress, run
-from labkit.scheduling import in_chunks, missing, work
-from labkit.starting import build_network
-from labkit.store import Store, StoreError, ship
-from labkit.training import EarlyStop, Evaluation, Measurement, Recipe, train
+from labkit.base.store import Store, StoreError, ship
+from labkit.engine.connectivity import Instability
+from labkit.engine.pruning import Pruning, apply_masks, prune
+from labkit.engine.training import EarlyStop, Evaluation, Measurement, Recipe, train
+from labkit.experiments import running, scheduling
+from labkit.experiments.experiment import REWIND, TREATMENTS, Experiment, Task, Treatment, Trial
+from labkit.experiments.results import tables
+from labkit.experiments.running import Evaluated, Finished, Progress, run
+from labkit.experiments.scheduling import in_chunks, missing, work
+from labkit.experiments.tickets import build_network
 from tests.synthetic import (
     SGD,
     Start,
@@ -306,7 +306,7 @@ def test_what_fails_in_a_job_is_raised_here(store: Store, monkeypatch) -> None:
     def full_disk(*_) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("labkit.store.os.fsync", full_disk)
+    monkeypatch.setattr("labkit.base.store.os.fsync", full_disk)
     with pytest.raises(StoreError, match=r"No space left .* choose another folder"):
         list(run(LENET, store, jobs=2))
     assert not list(store.folder.iterdir())

@@ -5,14 +5,14 @@ from dataclasses import replace
 import pytest
 import torch
 
-from labkit.experiment import REWIND, Experiment, Task, Treatment, Trial, all_trials
-from labkit.narrowing import narrow, narrow_state, surviving_units
-from labkit.networks import State, build
-from labkit.pruning import Pruning, curvature, prune
-from labkit.running import Finished, run
-from labkit.scheduling import in_chunks, work
-from labkit.store import Store
-from labkit.training import Recipe, generator
+from labkit.base.store import Store
+from labkit.engine.narrowing import narrow, narrow_state, surviving_units
+from labkit.engine.networks import State, build
+from labkit.engine.pruning import Pruning, curvature, prune
+from labkit.engine.training import Recipe, generator
+from labkit.experiments.experiment import REWIND, Experiment, Task, Treatment, Trial, all_trials
+from labkit.experiments.running import Finished, run
+from labkit.experiments.scheduling import in_chunks, work
 from tests.synthetic import (
     DATA,
     SGD,

@@ -12,7 +12,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings, strategies as st
 
-from labkit.store import Store, StoreError, key_of, ship, shipped_results
+from labkit.base.store import Store, StoreError, key_of, ship, shipped_results
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False)

@@ -14,11 +14,11 @@ from hypothesis import given, settings, strategies as st
 from torch import nn
 from torch.nn import functional as F
 
-from labkit import training
-from labkit.data import Data, Split
-from labkit.networks import BatchNorm, Population, build
-from labkit.pruning import Masks, Pruning, full_masks, prune
-from labkit.training import (
+from labkit.engine import training
+from labkit.engine.data import Data, Split
+from labkit.engine.networks import BatchNorm, Population, build
+from labkit.engine.pruning import Masks, Pruning, full_masks, prune
+from labkit.engine.training import (
     Recipe,
     Snapshot,
     data_order,

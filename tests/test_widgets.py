@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from labkit.picture import Picture
-from labkit.widgets import explore
+from labkit.figures.picture import Picture
+from labkit.panel.explore import explore
 
 DENSITIES = [("100%", 1.0), ("21%", 0.21), ("<1%", 0.009)]
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from labkit.workers import Call, Ended, run_calls
+from labkit.base.workers import Call, Ended, run_calls
 
 PATIENCE = 60  # seconds until a test that waits gives up
 
@@ -182,7 +182,7 @@ def test_to_close_ends_the_processes(tmp_path: Path) -> None:
 def test_nobody_survives_the_process_that_pulled(tmp_path: Path, root: Path) -> None:
     script = (
         "import sys, pathlib\n"
-        "from labkit.workers import Call, run_calls\n"
+        "from labkit.base.workers import Call, run_calls\n"
         "from tests.test_workers import go_on_for_ever\n"
         "paths = [pathlib.Path(word) for word in sys.argv[1:]]\n"
         "for _ in run_calls([Call(go_on_for_ever, (path,)) for path in paths], len(paths)): pass\n"

@@ -9,16 +9,16 @@ The docstring of a check states its exercise. An answer that returns None or rai
 NotImplementedError counts as not written yet. No check prints a solution.
 """
 
-from labkit.checks._judging import NotWritten, Verdict, WrongAnswer
-from labkit.checks._museum import check_audit, check_paired_interval, check_symptoms
-from labkit.checks._pruning import (
+from labkit.checks.judging import NotWritten, Verdict, WrongAnswer
+from labkit.checks.museum import check_audit, check_paired_interval, check_symptoms
+from labkit.checks.pruning import (
     check_global_masks,
     check_idle,
     check_masked_step,
     check_prune_once,
     check_total_density,
 )
-from labkit.checks._stability import (
+from labkit.checks.stability import (
     check_copies,
     check_instability,
     check_interpolate,
@@ -27,20 +27,20 @@ from labkit.checks._stability import (
     check_stable_from,
     check_when_tickets_match,
 )
-from labkit.checks._structure import (
+from labkit.checks.structure import (
     check_flops_of_narrow_layer,
     check_keep_filters,
     check_narrow,
     check_reversal,
     check_scratch_b_iterations,
 )
-from labkit.checks._tickets import (
+from labkit.checks.tickets import (
     check_controls,
     check_early_stop,
     check_reinitialise,
     check_rewind,
 )
-from labkit.checks._welcome import check_density_after, check_experiment, check_papers
+from labkit.checks.welcome import check_density_after, check_experiment, check_papers
 
 __all__ = [
     "NotWritten",

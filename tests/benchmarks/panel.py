@@ -8,10 +8,10 @@ import tempfile
 import time
 from collections.abc import Callable
 
-from labkit.experiment import Experiment, Task
-from labkit.panel import Panel
-from labkit.store import Store
-from labkit.training import Recipe
+from labkit.base.store import Store
+from labkit.engine.training import Recipe
+from labkit.experiments.experiment import Experiment, Task
+from labkit.panel.panel import Panel
 
 TIMES = 50
 SMALL = Experiment(task=Task(recipe=Recipe(iterations=200)), rounds=1, seeds=(0,))

@@ -39,8 +39,8 @@ from labkit import (
     load,
     prune,
 )
-from labkit.training import Step, train
-from labkit.workers import Call, Ended, run_calls
+from labkit.base.workers import Call, Ended, run_calls
+from labkit.engine.training import Step, train
 
 REPLICAS = (1, 2, 4, 8)
 TURNS = 3

@@ -1,0 +1,130 @@
+"""The machine this runs on: its cores, its device, the versions installed.
+
+torch takes seconds to import, and this module is imported with the package: so it is imported only
+where a device is asked for.
+"""
+
+import math
+import os
+import platform
+import sys
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+
+from labkit.base.validation import choice, whole
+
+DEVICES = ("auto", "cpu", "cuda")
+MOST_JOBS = 8  # unless one asks for more: a round has few networks, and each process has its memory
+
+
+def limit_threads() -> None:
+    """Keep torch to the cores that this process may use; in a container it counts the host's.
+
+    Before torch is imported that is done by the variable it reads then, OMP_NUM_THREADS, unless the
+    user has set it; afterwards by lowering its number of threads. Where every core may be used,
+    nothing is changed: torch chooses well, and knows of hyper-threads.
+    """
+    cores = available_cores()
+    if "torch" in sys.modules:
+        torch = sys.modules["torch"]
+        if torch.get_num_threads() > cores:
+            torch.set_num_threads(cores)
+    elif cores < (os.cpu_count() or 1):
+        os.environ.setdefault("OMP_NUM_THREADS", str(cores))
+
+
+def available_cores() -> int:
+    """Processor cores that this process may use: by its affinity and its container's quota."""
+    if hasattr(os, "sched_getaffinity"):
+        cores = len(os.sched_getaffinity(0))
+    else:
+        cores = os.cpu_count() or 1
+    return max(1, min([cores, *(math.ceil(quota) for quota in _quotas())]))
+
+
+def _quotas(
+    groups: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")
+) -> Iterator[float]:
+    """Cores granted by each control group that holds this process, versions 1 and 2."""
+    try:
+        lines = groups.read_text().splitlines()
+    except OSError:  # not Linux
+        return
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        top = root / controllers if controllers else root
+        # Inside a container the path may be the host's, and only the top is there.
+        inner = top / path.lstrip("/")
+        for folder in (inner, *inner.parents):
+            if folder.is_relative_to(top):
+                yield from _quota(folder)
+
+
+def _quota(folder: Path) -> Iterator[float]:
+    try:
+        if (folder / "cpu.max").exists():
+            quota, period = (folder / "cpu.max").read_text().split()
+        else:
+            quota = (folder / "cpu.cfs_quota_us").read_text()
+            period = (folder / "cpu.cfs_period_us").read_text()
+        if quota != "max" and int(quota) > 0:  # -1 is none, in version 1
+            yield int(quota) / int(period)
+    except (OSError, ValueError):
+        return
+
+
+def find_device(name: str = "auto") -> str:
+    """The device's name for torch: "cpu" or "cuda".
+
+    name: one of DEVICES; "auto" is a GPU when there is one. Raises ValueError for another name, and
+    for "cuda" where torch finds none.
+    """
+    import torch
+
+    choice("device", name, DEVICES)
+    found = torch.cuda.is_available()
+    if name == "cuda" and not found:
+        raise ValueError("device must be auto or cpu, not cuda: torch finds no CUDA device here")
+    return "cuda" if found and name != "cpu" else "cpu"
+
+
+def find_jobs(jobs: int | None, device: str) -> int:
+    """How many processes train at a time on a device of `find_device`.
+
+    jobs: a wish, or None, which on a CPU is one for each thread that torch would use, up to
+    MOST_JOBS. Raises ValueError for a number below 1, and above 1 on a GPU.
+    """
+    import torch
+
+    if jobs is None:
+        return min(torch.get_num_threads(), MOST_JOBS) if device == "cpu" else 1
+    whole("jobs", jobs, 1)
+    if jobs > 1 and device != "cpu":
+        raise ValueError(f"jobs must be 1 on a GPU, which trains all networks at once, not {jobs}")
+    return jobs
+
+
+def device_in_words(device: str, jobs: int = 1) -> str:
+    """A device of `find_device` as a reader knows it, such as "CPU x86_64, 2 threads", with the
+    processes that train on it at a time.
+    """
+    import torch
+
+    if device != "cpu":
+        return torch.cuda.get_device_name()
+    name = f"CPU {platform.machine()}"
+    if jobs > 1:
+        return f"{name}, {jobs} processes"
+    threads = torch.get_num_threads()
+    return f"{name}, {threads} thread{'' if threads == 1 else 's'}"
+
+
+def version(package: str) -> str:
+    """The version of an installed package, or "not installed"."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"

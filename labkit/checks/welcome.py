@@ -1,0 +1,113 @@
+"""Lesson 00: an experiment as a value, the density after some rounds, and the three papers."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+
+from labkit.checks.judging import (
+    UNUSABLE,
+    Fault,
+    Question,
+    Unwritten,
+    ask,
+    check_choices,
+    compare_all,
+    exercise,
+    fail,
+)
+from labkit.engine.pruning import Pruning
+from labkit.engine.training import Recipe
+from labkit.experiments.experiment import Experiment, Task, settings
+
+TINY = Experiment(
+    task=Task(recipe=Recipe(iterations=300)), pruning=Pruning(rate=0.5), rounds=2, seeds=(0,)
+)
+"""The lesson's own, which the exercise starts from."""
+
+
+@exercise(
+    "five rounds of 30% for three seeds, and nothing else has changed.",
+    "`replace(tiny, pruning=..., rounds=..., seeds=...)` of the module dataclasses.",
+)
+def check_experiment(answer: Experiment) -> None:
+    """An experiment like the lesson's `tiny` that prunes 30% of the weights in each of five rounds,
+    for the seeds 0, 1 and 2. All else is as in `tiny`, which itself counts as not written yet.
+    """
+    if callable(answer):
+        answer = ask(answer, "your experiment")
+    if answer is None or answer == TINY:
+        raise Unwritten
+    if not isinstance(answer, Experiment):
+        fail(UNUSABLE, "your experiment", "an Experiment", answer)
+    right = settings(replace(TINY, pruning=Pruning(rate=0.3), rounds=5, seeds=(0, 1, 2)))
+    found = settings(answer)
+    for name in sorted(right.keys() | found.keys()):
+        if found.get(name) != right.get(name):
+            fault = Fault(
+                f"field {name}",
+                f"the field {name} is not what was asked for",
+                "Print your experiment: which fields should differ from those of `tiny`?",
+            )
+            fail(fault, f"your experiment, {name}", right.get(name), found.get(name))
+
+
+RATES_ADDED = Fault(
+    "rates added up",
+    "every round seems to remove a share of all weights",
+    "What is left to remove a share of in the second round?",
+)
+SPARSITY = Fault("sparsity", "that is the share that is gone", "Density is the share that is left.")
+RATE_KEPT = Fault(
+    "rate kept", "every round seems to keep the rate", "The rate is the share that is *removed*."
+)
+ONE_ROUND_LESS = Fault(
+    "a round less", "one round is missing", "After no round at all, everything is left."
+)
+
+
+@exercise(
+    "each round takes its share of what the rounds before have left.",
+    "A product of as many equal factors as there are rounds.",
+)
+def check_density_after(answer: Callable[[float, int], float]) -> None:
+    """`density_after(rate, rounds)`: the share of the weights that is left when each round removes
+    the share `rate` of the survivors, a float in [0, 1].
+
+    rate: in (0, 1); rounds: 0 or more. No single weight is counted, so nothing is rounded.
+    """
+    compare_all(answer, _rounds())
+
+
+def _rounds() -> Iterator[Question]:
+    for rate, rounds in ((0.2, 7), (0.5, 3), (0.3, 1), (0.2, 0), (0.9, 2)):
+        yield Question(
+            f"rate {rate}, {rounds} rounds",
+            (rate, rounds),
+            (1 - rate) ** rounds,
+            {
+                RATES_ADDED: 1 - rate * rounds,
+                SPARSITY: 1 - (1 - rate) ** rounds,
+                RATE_KEPT: rate**rounds,
+                ONE_ROUND_LESS: (1 - rate) ** (rounds - 1),
+            },
+        )
+
+
+@exercise(
+    "every piece of advice has its paper.",
+    "Ask of each: where do the weights come from that it trains?",
+)
+def check_papers(answers: Mapping[str, str]) -> None:
+    """A dictionary: which paper would give each piece of advice? Choose "lottery", "rethinking" or
+    "connectivity", each once.
+
+    A "You have removed half of the filters? Draw new weights for the rest, and train long enough."
+    B "Keep the large weights of the trained network, give them back their very first values, and
+    train them alone." C "Go back, but only to where the order of the images no longer matters."
+    """
+    right = {"A": "rethinking", "B": "lottery", "C": "connectivity"}
+    because = {
+        "lottery": "It starts from the values at initialisation.",
+        "rethinking": "It starts from values that nobody has trained or kept.",
+        "connectivity": "It starts from values a little later in training.",
+    }
+    check_choices(answers, right, because)

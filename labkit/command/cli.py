@@ -1,0 +1,471 @@
+"""The command line: `labkit reproduce`, `run`, `claims`, `plan`, `export`, `doctor`.
+
+Results go to standard output; progress and messages, each a line that starts with "labkit:", to
+standard error. The exit status is 0 only when what was asked is done, 1 when something failed, 2
+for bad input, 130 and 143 when stopped by Ctrl-C or SIGTERM; whatever was finished is kept.
+
+torch takes seconds to import, so everything that needs it is imported where it is used.
+"""
+
+import argparse
+import json
+import os
+import shlex
+import sys
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from labkit import __version__
+from labkit.base.machine import (
+    DEVICES,
+    MOST_JOBS,
+    available_cores,
+    device_in_words,
+    find_device,
+    find_jobs,
+)
+from labkit.command.terminal import (
+    Terminated,
+    say,
+    silence,
+    stopped_by_sigterm,
+    warnings_in_one_line,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from labkit.base.store import Store
+    from labkit.experiments.presets import Study
+    from labkit.experiments.results import Tables
+
+DONE, FAILED, BAD_INPUT, BROKEN_PIPE, INTERRUPTED, TERMINATED = 0, 1, 2, 141, 130, 143
+SIZES = ("quick", "reference")
+
+
+class _BadUsage(ValueError):
+    """argparse's complaint."""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise _BadUsage(f"{message}; see {self.prog} --help")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status.
+
+    argv: the words after `labkit`; None means those of this process.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        with warnings_in_one_line(), stopped_by_sigterm():
+            status = _run(words)
+            sys.stdout.flush()  # a broken pipe must show here and not at the interpreter's exit
+            return status
+    except BrokenPipeError:
+        silence(sys.stdout, sys.stderr)
+        return BROKEN_PIPE
+    except OSError as error:
+        silence(sys.stdout)
+        return _complain(error, FAILED)
+
+
+def _run(words: list[str]) -> int:
+    try:
+        arguments = _parser().parse_args(words)
+    except _BadUsage as error:
+        return _complain(error, BAD_INPUT)
+    except SystemExit as done:  # after --help and --version
+        return int(done.code or 0)
+    try:
+        from labkit.base.places import DataError
+        from labkit.base.store import StoreError
+    except KeyboardInterrupt:
+        return _complain("stopped", INTERRUPTED)
+    try:
+        return arguments.command(arguments)
+    except (StoreError, DataError) as error:
+        return _complain(error, FAILED)
+    except (zipfile.BadZipFile, zlib.error) as error:
+        message = f"shipped results are damaged ({error}); `labkit doctor` finds the file"
+        return _complain(message, FAILED)
+    except ValueError as error:
+        return _complain(error, BAD_INPUT)
+    except KeyboardInterrupt as stop:
+        status = TERMINATED if isinstance(stop, Terminated) else INTERRUPTED
+        return _complain(_how_to_continue(arguments, words), status)
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "memory" not in str(error):
+            raise
+        return _complain(f"not enough memory; `labkit plan` predicts it ({error})", FAILED)
+
+
+def _parser() -> _Parser:
+    parser = _Parser(
+        prog="labkit",
+        description="The Lottery Ticket Lab: three papers on pruning, reproduced live.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"labkit {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, run: Callable[[argparse.Namespace], int], text: str) -> _Parser:
+        added = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
+        added.set_defaults(command=run, name=name)
+        added.add_argument(
+            "--store",
+            metavar="DIR",
+            help="folder of results (default: $LABKIT_STORE, or the user's cache folder)",
+        )
+        return added
+
+    sub = command("reproduce", _reproduce, "Reproduce a paper's results, and write a report.")
+    sub.add_argument("paper", nargs="?", default="all", help="lottery, ..., or all (the default)")
+    _add_size(sub)
+    sub.add_argument("--seeds", type=int, metavar="N", help="train seeds 0 to N-1")
+    _add_device(sub)
+    sub.add_argument(
+        "--report",
+        type=Path,
+        default=Path("labkit-report.html"),
+        metavar="FILE",
+        help="HTML report to write (default: %(default)s)",
+    )
+    sub = command("run", _train, "Run an experiment: a preset, with settings of your own.")
+    _add_experiment(sub)
+    _add_device(sub)
+    sub = command("claims", _claims, "What the papers say, what was measured, and the verdict.")
+    _add_size(sub, "your own results to show beside the shipped reference")
+    sub.add_argument("--json", action="store_true", help="as JSON, with the numbers")
+    sub = command("plan", _plan, "Predict minutes and memory of a run, by a short calibration.")
+    _add_experiment(sub)
+    _add_device(sub)
+    sub = command("export", _export, "Write the finished results of a preset to a zip file.")
+    _add_experiment(sub)
+    sub.add_argument("file", type=Path, metavar="FILE.zip")
+    command("doctor", _doctor, "Check versions, device, data and store.")
+    return parser
+
+
+def _add_size(parser: argparse.ArgumentParser, text: str = "size of the experiment") -> None:
+    parser.add_argument(
+        "--size", choices=SIZES, default="quick", help=f"{text} (default: %(default)s)"
+    )
+
+
+def _add_device(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--device",
+        choices=DEVICES,
+        default="auto",
+        help="auto (the default) is a GPU when there is one",
+    )
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        metavar="N",
+        help="processes that train at a time on the CPU, of one thread each (default: one for each "
+        f"thread that torch would use, up to {MOST_JOBS}); 1 trains in this one, with all threads",
+    )
+
+
+def _add_experiment(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("preset", metavar="PRESET", help="lottery, ...")
+    parser.add_argument(
+        "--size",
+        default="quick",
+        metavar="SIZE",
+        help="quick (the default), reference, or a full size such as vgg-16-a, hours of a GPU",
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="FIELD=VALUE",
+        help="change a field, such as pruning.rate=0.3 or seeds=0,1; may be repeated",
+    )
+
+
+# The commands. Each returns an exit status.
+
+
+def _reproduce(arguments: argparse.Namespace) -> int:
+    names = _papers(arguments.paper)
+    studies = [_seeded(_study(name, arguments.size), arguments.seeds) for name in names]
+    path = _report_path(arguments.report)
+    # A reproduction trains: results that came with the lab are shown beside it, never as it.
+    store = _store(arguments, shipped=False, writing=True)
+    device, jobs = _workplace(arguments)
+    found = []
+    for name, study in zip(names, studies, strict=True):
+        run = _follow(f"{name} ({arguments.size})", study, store, device, jobs)
+        found.append((name, study, run, *_compare(name, study, run)))
+    # Only now: a run's processes may need the memory that matplotlib takes.
+    from labkit.papers.report import Section, write_report
+
+    report = write_report(path, [Section(*each) for each in found])
+    print(f"Report: {report.resolve()}")
+    return DONE
+
+
+def _compare(name: str, study: "Study", run: "Tables") -> "tuple[Tables | None, pd.DataFrame]":
+    """Print the claims table of a paper, and return the shipped results and the table."""
+    from labkit.papers.claims import table, to_text
+
+    reference = _reference(name)
+    rows = table(_tickets(reference), run.tickets, name, study)
+    print(f"{name}\n\n{to_text(rows)}\n")
+    return reference, rows
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    study = _chosen_study(arguments)
+    store = _store(arguments, writing=True)
+    device, jobs = _workplace(arguments)
+    results = _follow(f"{arguments.preset} ({arguments.size})", study, store, device, jobs)
+    print(_summary(results.tickets))
+    print(f"\nMeans over seeds and draws. Results are in {store.folder}")
+    return DONE
+
+
+def _claims(arguments: argparse.Namespace) -> int:
+    import pandas as pd
+
+    from labkit.experiments.presets import NAMES
+    from labkit.experiments.results import tables
+    from labkit.papers.claims import table, to_text
+
+    own = _store(arguments, shipped=False)
+    rows = pd.concat(
+        [
+            table(
+                _tickets(_reference(name)),
+                _tickets(tables(study := _study(name, arguments.size), own)),
+                name,
+                study,
+            )
+            for name in NAMES
+        ],
+        ignore_index=True,
+    )
+    if arguments.json:
+        print(json.dumps(json.loads(rows.to_json(orient="records")), indent=2))
+    else:
+        print(to_text(rows))
+    return DONE
+
+
+def _plan(arguments: argparse.Namespace) -> int:
+    from labkit.experiments.planning import plan
+    from labkit.experiments.progress import duration
+
+    study = _chosen_study(arguments)
+    store, (device, jobs) = _store(arguments), _workplace(arguments)
+    busy = os.getloadavg()[0] / available_cores() if hasattr(os, "getloadavg") else 0.0
+    what = plan(study, store, device, jobs)
+    print(f"{arguments.preset} ({arguments.size}): {what.trials} networks, {what.stored} of them "
+          f"stored in {store.folder} or shipped")  # fmt: skip
+    if what.stored == what.trials:
+        print("nothing to train: 0 minutes")
+        return DONE
+    print(f"to train: {what.trials - what.stored} networks, {what.iterations:,} iterations in all")
+    print(f"this machine: {device_in_words(device, jobs)}; {what.milliseconds:.2f} ms per network "
+          f"and iteration, {what.side_by_side} side by side")  # fmt: skip
+    memory = f"{what.megabytes:,.0f} MB of memory"
+    if what.gpu_megabytes:
+        memory += f" and {what.gpu_megabytes:,.0f} MB on the GPU"
+    print(f"predicted: {what.seconds / 60:.1f} minutes ({duration(what.seconds)}), {memory}")
+    if busy > 0.5:
+        print(f"Other programs use this machine ({busy:.1f} per core); idle, it is faster.")
+    return DONE
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    from labkit.base.store import StoreError, ship
+    from labkit.experiments.experiment import all_trials
+
+    study, store = _chosen_study(arguments), _store(arguments)
+    found = {trial.key: store.get(trial.key) for trial in all_trials(study)}
+    results = {key: result for key, result in found.items() if result is not None}
+    of_all = f"{len(results)} of {len(found)} results of {arguments.preset} ({arguments.size})"
+    if not results:
+        return _complain(f"{of_all} are in {store.folder}; nothing was written", FAILED)
+    path = arguments.file.expanduser()
+    temporary = path.with_name(path.name + ".part")
+    try:
+        ship(results, temporary)
+        temporary.replace(path)
+    except OSError as error:
+        raise StoreError(f"cannot write {path} ({error})") from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
+    print(f"{of_all} are in {path} ({path.stat().st_size / 1e6:.2f} MB)")
+    return DONE
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    from labkit.command.doctor import examine
+
+    wrong = 0
+    for state, text in examine(arguments.store):
+        wrong += state == "WRONG"
+        print(f"{state:<5}  {text}", flush=True)
+    print(f"{wrong} problem{'' if wrong == 1 else 's'} found" if wrong else "all is well")
+    return FAILED if wrong else DONE
+
+
+# From words to values.
+
+
+def _study(name: str, size: str) -> "Study":
+    from labkit.experiments.presets import study
+
+    return study(name, size)
+
+
+def _chosen_study(arguments: argparse.Namespace) -> "Study":
+    from labkit.experiments.settings import with_settings
+
+    study = _study(arguments.preset, arguments.size)
+    # Settings can make experiments of a study equal, which are then one.
+    return tuple(dict.fromkeys(with_settings(experiment, arguments.set) for experiment in study))
+
+
+def _papers(word: str) -> list[str]:
+    """Names of the presets of a paper, or of all papers."""
+    from labkit.base.validation import choice
+    from labkit.experiments.presets import PAPERS
+
+    choice("paper", word, (*PAPERS, "all"))
+    chosen = PAPERS if word == "all" else (word,)
+    return list(dict.fromkeys(name for paper in chosen for name in PAPERS[paper]))
+
+
+def _seeded(study: "Study", seeds: int | None) -> "Study":
+    from labkit.base.validation import whole
+
+    if seeds is None:
+        return study
+    whole("--seeds", seeds, 1, 1000)
+    return tuple(replace(experiment, seeds=tuple(range(seeds))) for experiment in study)
+
+
+def _store(
+    arguments: argparse.Namespace, *, shipped: bool = True, writing: bool = False
+) -> "Store":
+    from labkit.base.store import Store
+
+    store = Store(arguments.store, shipped=shipped)
+    if writing:  # now, and not when the first network is finished
+        store.check_writable()
+    return store
+
+
+def _workplace(arguments: argparse.Namespace) -> tuple[str, int]:
+    """The device, and how many processes train on it at a time."""
+    device = find_device(arguments.device)
+    return device, find_jobs(arguments.jobs, device)
+
+
+def _report_path(path: Path) -> Path:
+    """Where the report goes, checked before hours are spent on what goes there."""
+    path = path.expanduser()
+    if path.is_dir():
+        raise ValueError(f"--report must be a file, not the folder {path}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=path.parent).close()
+    except OSError as error:
+        raise ValueError(
+            f"--report must be a file that can be written, not {path} ({error})"
+        ) from error
+    return path
+
+
+# Running and showing.
+
+
+def _follow(title: str, study: "Study", store: "Store", device: str, jobs: int) -> "Tables":
+    from labkit.experiments.experiment import all_trials
+    from labkit.experiments.progress import follow
+    from labkit.experiments.running import run
+    from labkit.experiments.scheduling import missing
+
+    todo = len(missing(study, store))
+    trials = len({trial.key for trial in all_trials(study)})
+    say(
+        f"{title}: {trials} networks, {trials - todo} done before, {todo} to train on "
+        f"{device_in_words(device, jobs)}; results go to {store.folder}"
+    )
+    follow(run(study, store, device, jobs))
+    from labkit.experiments.results import (
+        tables,  # brings pandas, which the processes of a run can do without
+    )
+
+    return tables(study, store)
+
+
+def _reference(name: str) -> "Tables | None":
+    """The shipped results of a preset at reference size, or None."""
+    from labkit.base.places import data_folder
+    from labkit.base.store import Store
+    from labkit.experiments.results import tables
+
+    # A store that has nothing of its own: only what was shipped.
+    reference = tables(_study(name, "reference"), Store(data_folder() / "results"))
+    return None if reference.tickets.empty else reference
+
+
+def _tickets(results: "Tables | None") -> "pd.DataFrame | None":
+    return None if results is None or results.tickets.empty else results.tickets
+
+
+def _summary(tickets: "pd.DataFrame") -> str:
+    """Means by round and treatment, and by what else the experiments differ in, as plain text."""
+    from labkit.experiments.results import SETTINGS
+
+    by = [name for name in SETTINGS if tickets[name].nunique() > 1] + ["round", "treatment"]
+    rows = tickets.groupby(by, sort=False).agg(
+        density=("density", "mean"),
+        accuracy=("test_accuracy", "mean"),
+        final=("final_test_accuracy", "mean"),
+        early_stop=("early_stop", "mean"),
+        instability=("instability", "mean"),
+        networks=("seed", "size"),
+    )
+    rows = rows.reset_index()
+    for column in ("density", "accuracy", "final", "instability"):
+        rows[column] = rows[column].map(lambda share: f"{100 * share:.2f}%")
+    rows["early_stop"] = rows["early_stop"].map(lambda iteration: f"{iteration:.0f}")
+    if tickets["instability"].isna().all():
+        rows = rows.drop(columns="instability")
+    names = {
+        "accuracy": "test accuracy",
+        "final": "after the last iteration",
+        "early_stop": "early-stop iteration",
+    }
+    return rows.rename(columns=names).to_string(index=False)
+
+
+def _complain(message: object, status: int) -> int:
+    say(message)
+    return status
+
+
+def _how_to_continue(arguments: argparse.Namespace, words: list[str]) -> str:
+    if arguments.name not in ("reproduce", "run"):
+        return "stopped"
+    again = shlex.join(["labkit", *words])
+    return f"stopped; networks that were finished are kept. To go on from there, run again: {again}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

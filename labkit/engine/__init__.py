@@ -1,0 +1,4 @@
+"""What the three papers are about: networks, training, pruning, rewinding, instability.
+
+Read this after `labkit/plain.py`.
+"""

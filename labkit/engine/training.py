@@ -1,0 +1,344 @@
+"""Training populations: a recipe, a generator that trains, and evaluation.
+
+`train` yields after every iteration, so whoever pulls it can stop, pause or show progress at any
+moment. Everything random is a function of (seed, purpose, position) and nothing is drawn from a
+global generator: the batch of iteration t and its augmentation are the same whether training ran
+there in one go, was resumed at t, or shared its population with other replicas.
+"""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import count, islice
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from labkit.base.generators import Pieces, between, complete
+from labkit.base.validation import choice, fraction, positive, several, whole
+from labkit.engine.data import Data, Split
+from labkit.engine.gradients import autocast, gradients_of
+from labkit.engine.networks import Masks, Population, State
+from labkit.engine.optimizers import Moments, Optimizer
+
+OPTIMIZERS = ("adam", "sgd")
+AUGMENTATIONS = ("none", "flip-crop")
+PRECISIONS = ("float32", "bfloat16")
+FETCHED = 4  # batches at a time
+EVALUATED = 400  # images at a time, over all replicas: more would leave a processor's cache
+EVALUATED_ON_GPU = 10_000  # fewer would not keep it busy; of VGG-16 they take some gigabytes
+
+torch.backends.cudnn.deterministic = True  # else a GPU ends elsewhere whenever it trains VGGs
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is trained.
+
+    optimizer: "adam", or "sgd" with `momentum` (not Nesterov); both add weight_decay x weight to
+    the gradient. milestones: fractions of all iterations at which the rate is multiplied by
+    `decay`. warmup: iterations during which the rate grows linearly from 0.
+    augmentation: "flip-crop" mirrors half the images and shifts each by up to an eighth of its
+    height and width (4 pixels of 32, 2 of 16), zeros moving in. precision: "bfloat16" is autocast.
+    slimming: the L1 penalty on the gammas of batch normalisation, as the sub-gradient
+    slimming x sign(gamma) (Liu et al. 2017, section 3); such networks start with gammas of 0.5.
+    """
+
+    optimizer: str = "adam"
+    learning_rate: float = 1.2e-3
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+    batch_size: int = 60
+    iterations: int = 5_000
+    milestones: tuple[float, ...] = ()
+    decay: float = 0.1
+    warmup: int = 0
+    augmentation: str = "none"
+    precision: str = "float32"
+    slimming: float = 0.0
+
+    def __post_init__(self) -> None:
+        choice("recipe.optimizer", self.optimizer, OPTIMIZERS)
+        positive("recipe.learning_rate", self.learning_rate)
+        fraction("recipe.momentum", self.momentum)
+        positive("recipe.weight_decay", self.weight_decay, zero=True)
+        whole("recipe.batch_size", self.batch_size, 1)
+        whole("recipe.iterations", self.iterations, 1)
+        object.__setattr__(self, "milestones", several("recipe.milestones", self.milestones))
+        for milestone in self.milestones:
+            fraction("recipe.milestones", milestone, zero=False)
+        if list(self.milestones) != sorted(set(self.milestones)):
+            raise ValueError(f"recipe.milestones must increase, not {self.milestones}")
+        fraction("recipe.decay", self.decay, zero=False)
+        whole("recipe.warmup", self.warmup, 0, self.iterations)
+        choice("recipe.augmentation", self.augmentation, AUGMENTATIONS)
+        choice("recipe.precision", self.precision, PRECISIONS)
+        positive("recipe.slimming", self.slimming, zero=True)
+        if self.optimizer == "adam" and self.momentum:
+            raise ValueError(f"recipe.momentum must be 0 with adam, not {self.momentum}")
+
+    def rate(self, iteration: int) -> float:
+        """The learning rate of the update that leads from `iteration` to `iteration` + 1."""
+        warm = min(1.0, (iteration + 1) / self.warmup) if self.warmup else 1.0
+        passed = sum(iteration >= round(m * self.iterations) for m in self.milestones)
+        return self.learning_rate * warm * self.decay**passed
+
+
+@dataclass
+class Snapshot:
+    """A training state after `iteration` updates, enough to go on from there."""
+
+    iteration: int
+    network: State
+    moments: Moments
+
+
+@dataclass
+class Measurement:
+    """Mean loss and accuracy of every replica on one split, both (R,), accuracy in [0, 1]."""
+
+    loss: Tensor
+    accuracy: Tensor
+
+
+@dataclass
+class EarlyStop:
+    """Where the training of every replica should have been stopped, found afterwards.
+
+    iteration: (R,), of its lowest validation loss, the first of equals. test: how the weights that
+    it had then do on the test set.
+    """
+
+    iteration: Tensor
+    test: Measurement
+
+
+@dataclass
+class Evaluation:
+    """How every replica does at one iteration.
+
+    The test set is left alone until the recipe's last iteration: then `test` says how the last
+    weights do, and `early_stop` how those of the lowest validation loss would have done.
+    """
+
+    validation: Measurement
+    test: Measurement | None = None
+    early_stop: EarlyStop | None = None
+
+
+@dataclass
+class Step:
+    """What `train` yields after each update; `evaluation` and `snapshot` only where asked for."""
+
+    iteration: int
+    evaluation: Evaluation | None = None
+    snapshot: Snapshot | None = None
+
+
+Noise = tuple[int, int]  # a seed and the number of a copy, see `train`
+
+
+def generator(seed: int, *purpose: str | int) -> torch.Generator:
+    """A CPU generator for one purpose of one seed, independent of all others."""
+    digest = hashlib.blake2b(repr((seed, *purpose)).encode(), digest_size=8).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest, "big"))
+
+
+def train(
+    network: Population,
+    recipe: Recipe,
+    data: Data,
+    seeds: Sequence[int],
+    *,
+    copies: Sequence[int] | None = None,
+    masks: Masks | None = None,
+    start: int = 0,
+    moments: Moments | None = None,
+    evaluate_at: Sequence[int] = (),
+    snapshots: Sequence[int] = (),
+) -> Iterator[Step]:
+    """Train the population in place from iteration `start` to the recipe's last.
+
+    seeds: one per replica; they decide the order of the data and the augmentation, so replicas
+    with one seed see the same batches. copies: one number per replica; copies of a seed differ in
+    this SGD noise and in nothing else; copy 0, the default, has the seed's ordinary noise.
+    masks: weights outside are zero at the start and zero again after every update.
+    start, moments: where a schedule, a data order and an optimizer's moments are resumed; without
+    moments the optimizer is new.
+    evaluate_at: iterations after which the validation set is evaluated; if the last is one of them,
+    the test set is evaluated there too.
+    snapshots: iterations whose state is wanted. Iteration `start` counts as reached at once.
+    """
+    parameters = dict(network.named_parameters())
+    optimizer = Optimizer(
+        recipe.optimizer, parameters.values(), recipe.momentum, recipe.weight_decay, moments
+    )
+    pruned = [(parameters[name], mask.float()) for name, mask in (masks or {}).items()]
+    noises = list(zip(seeds, copies or [0] * len(seeds), strict=True))
+    evaluate, save = set(evaluate_at), set(snapshots)
+    lowest = _Lowest()
+
+    def reached(iteration: int) -> Iterator[Step]:
+        step = Step(iteration)
+        if iteration in evaluate:
+            pieces = _evaluation(network, data, recipe, iteration, lowest)
+            step.evaluation = yield from between(pieces, Step(iteration))
+        if iteration in save:
+            step.snapshot = Snapshot(iteration, network.state(), optimizer.moments())
+        yield step
+
+    _reapply(pruned)
+    yield from reached(start)
+    gradients = gradients_of(network, recipe.batch_size, recipe.precision, recipe.slimming)
+    order = data_order(noises, len(data.train), recipe.batch_size, start)
+    batches = _fetched(data.train, order)
+    for iteration, batch in zip(range(start, recipe.iterations), batches, strict=False):
+        if not network.training:  # after an evaluation
+            network.train()
+        images = data.normalise(batch.images)  # (R, B, C, H, W)
+        if recipe.augmentation == "flip-crop":
+            images = flip_and_crop(images, noises, iteration)
+        optimizer.step(gradients(images, batch.labels), recipe.rate(iteration))
+        _reapply(pruned)
+        yield from reached(iteration + 1)
+
+
+class _Lowest:
+    """The weights of every replica at its lowest validation loss so far."""
+
+    loss: Tensor  # (R,)
+    iteration: Tensor  # (R,)
+
+    def __init__(self) -> None:
+        self.state: State = {}
+
+    def look(self, network: Population, iteration: int, loss: Tensor) -> None:
+        """Keep the weights of replicas whose loss is lower than ever before."""
+        if not self.state:
+            self.loss, self.state = loss.clone(), network.state()
+            self.iteration = torch.full_like(loss, iteration, dtype=torch.int64)
+            return
+        lower = loss < self.loss
+        self.loss[lower], self.iteration[lower] = loss[lower], iteration
+        for name, tensor in network.state_dict().items():
+            self.state[name][lower] = tensor[lower]
+
+
+def _evaluation(
+    network: Population, data: Data, recipe: Recipe, iteration: int, lowest: _Lowest
+) -> Pieces[Evaluation]:
+    validation = yield from evaluating(network, data, data.validation, recipe.precision)
+    lowest.look(network, iteration, validation.loss)
+    if iteration < recipe.iterations:
+        return Evaluation(validation)
+    test = yield from evaluating(network, data, data.test, recipe.precision)
+    stopped = Measurement(test.loss.clone(), test.accuracy.clone())
+    earlier = lowest.iteration < iteration
+    if earlier.any():
+        state = {name: tensor[earlier] for name, tensor in lowest.state.items()}
+        then = network.with_state(state)
+        found = yield from evaluating(then, data, data.test, recipe.precision)
+        stopped.loss[earlier], stopped.accuracy[earlier] = found.loss, found.accuracy
+    return Evaluation(validation, test, EarlyStop(lowest.iteration, stopped))
+
+
+@torch.no_grad()
+def _reapply(pruned: list[tuple[torch.nn.Parameter, Tensor]]) -> None:
+    # After every update, because momentum, Adam's moments and weight decay revive pruned weights.
+    for weight, mask in pruned:
+        weight.mul_(mask)  # as floats: several times faster than masked_fill_ with booleans
+
+
+def data_order(
+    noises: Sequence[Noise], examples: int, batch_size: int, start: int
+) -> Iterator[Tensor]:
+    """Endless batches of indices (R, B) from iteration `start`; each pass has a new random order.
+
+    noises: seed and copy of each replica. The passes follow each other without a gap, so every
+    batch is full and none is dropped.
+    """
+    unique = sorted(set(noises))
+    row = torch.tensor([unique.index(noise) for noise in noises])
+
+    def one_pass(number: int) -> Tensor:
+        generators = [_noise_generator(noise, "order", number) for noise in unique]
+        return torch.stack([torch.randperm(examples, generator=g) for g in generators])[row]
+
+    first, position = divmod(start * batch_size, examples)
+    ahead = one_pass(first)[:, position:]
+    for number in count(first + 1):
+        *full, rest = ahead.split(batch_size, 1)
+        yield from full
+        ahead = torch.cat([rest, one_pass(number)], 1)
+
+
+def _fetched(split: Split, order: Iterator[Tensor]) -> Iterator[Split]:
+    """Batches of these indices, several fetched at a time: small ones cost less to fetch than the
+    call that fetches them.
+    """
+    while several := list(islice(order, FETCHED)):
+        found = split[torch.stack(several).to(split.labels.device)]
+        yield from map(Split, found.images, found.labels)
+
+
+def _noise_generator(noise: Noise, *purpose: str | int) -> torch.Generator:
+    seed, copy = noise
+    return generator(seed, *purpose, "copy", copy) if copy else generator(seed, *purpose)
+
+
+def flip_and_crop(images: Tensor, noises: Sequence[Noise], iteration: int) -> Tensor:
+    """Mirror half the images and shift each by up to an eighth of its size, zeros moving in.
+
+    images: (R, B, C, H, W); the draws of a replica depend on its seed, the number of its copy and
+    the iteration alone.
+    """
+    replicas, batch, channels, height, width = images.shape
+    pad_y, pad_x = height // 8, width // 8
+    draws = {
+        noise: torch.rand(3, batch, generator=_noise_generator(noise, "augmentation", iteration))
+        for noise in set(noises)
+    }
+    drawn = torch.stack([draws[noise] for noise in noises], 1).to(images.device)  # (3, R, B)
+    flip = drawn[0] < 0.5
+    rows = (
+        torch.arange(height, device=images.device) + (drawn[1] * (2 * pad_y + 1)).long()[..., None]
+    )
+    columns = torch.arange(width, device=images.device).expand(replicas, batch, width)
+    columns = torch.where(flip[..., None], columns.flip(-1), columns)
+    columns = columns + (drawn[2] * (2 * pad_x + 1)).long()[..., None]
+    padded = F.pad(images, (pad_x, pad_x, pad_y, pad_y))
+    rows = rows[:, :, None, :, None].expand(-1, -1, channels, -1, padded.shape[-1])
+    columns = columns[:, :, None, None, :].expand(-1, -1, channels, height, -1)
+    return padded.gather(3, rows).gather(4, columns)
+
+
+def evaluate_on(
+    network: Population, data: Data, split: Split, precision: str = "float32"
+) -> Measurement:
+    """Mean cross-entropy and accuracy of every replica over all examples of a split.
+
+    Batch normalisation uses its running statistics. No example is dropped.
+    """
+    return complete(evaluating(network, data, split, precision))
+
+
+@torch.no_grad()
+def evaluating(
+    network: Population, data: Data, split: Split, precision: str = "float32"
+) -> Pieces[Measurement]:
+    """The same in pieces: a generator that yields between batches, and returns the measurement."""
+    network.eval()
+    most = EVALUATED if split.labels.device.type == "cpu" else EVALUATED_ON_GPU
+    size = max(100, most // network.replicas)
+    loss = torch.zeros(network.replicas, dtype=torch.float64, device=split.labels.device)
+    correct = torch.zeros_like(loss)
+    for images, labels in zip(split.images.split(size), split.labels.split(size), strict=True):
+        with autocast(precision, images.device):
+            logits = network(data.normalise(images)[None]).float()  # (R, B, classes)
+        everywhere = labels.expand(network.replicas, -1)
+        losses = F.cross_entropy(logits.transpose(1, 2), everywhere, reduction="none")
+        loss += losses.double().sum(1)
+        correct += (logits.argmax(2) == everywhere).sum(1)
+        yield
+    return Measurement((loss / len(split)).cpu(), (correct / len(split)).cpu())

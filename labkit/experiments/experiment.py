@@ -1,0 +1,412 @@
+"""One experiment, three papers: what is trained, pruned, rewound and compared.
+
+An `Experiment` is a value; `labkit.run` runs it. It consists of trials, one for each network that
+is trained, and a trial knows everything that its result depends on.
+
+Iterative magnitude pruning (Frankle & Carbin 2019, section 2): round 0 trains the dense network;
+each later round prunes what the round before has trained, rewinds the survivors to their values
+at iteration `rewind`, and trains them again. That chain is always run; the other treatments of an
+experiment are trained on its masks, beside it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+import torch
+
+from labkit.base.store import key_of
+from labkit.base.validation import choice, instance, several, whole
+from labkit.engine.connectivity import Instability
+from labkit.engine.data import NORMALISATIONS, Data, load, validate_name
+from labkit.engine.networks import build, validate_network
+from labkit.engine.pruning import Pruning
+from labkit.engine.training import Recipe
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is learned by what, and how: a data set, a network and a recipe.
+
+    examples, image_size, normalisation, validation: see `labkit.engine.data.load`.
+    """
+
+    dataset: str = "mnist"
+    network: str = "lenet-300-100"
+    recipe: Recipe = field(default_factory=Recipe)
+    examples: int | None = None
+    image_size: int | None = None
+    normalisation: str = "unit"
+    validation: int = 5_000
+
+    def __post_init__(self) -> None:
+        validate_name(self.dataset)
+        validate_network(self.network)
+        instance("task.recipe", self.recipe, Recipe)
+        whole("task.examples", self.examples, 1, optional=True)
+        whole("task.image_size", self.image_size, 1, optional=True)
+        choice("task.normalisation", self.normalisation, NORMALISATIONS)
+        whole("task.validation", self.validation, 1)
+
+    def data(self) -> Data:
+        """The task's data set, loaded."""
+        return load(
+            self.dataset,
+            normalisation=self.normalisation,
+            validation=self.validation,
+            examples=self.examples,
+            image_size=self.image_size,
+        )
+
+
+@dataclass(frozen=True)
+class Treatment:
+    """What is done to the survivors before they are trained again, by four independent choices.
+
+    mask: the "ticket"'s own; "shuffled" within each layer; or "random" over the whole network.
+    weights: "rewound" to iteration k; "final", kept from the training before; "fresh" ones; or
+        "rescaled", fresh ones drawn for the fan-in that survives: divided by the root of their
+        layer's density (Liu et al. 2019, section 4.3).
+    schedule: "rewound" to k and trained to the end; "restarted" at 0; or "last": as many iterations
+        as a rewound ticket gets, all at the last learning rate of the schedule.
+    budget: "epochs", the iterations that the schedule gives; "quarter", a quarter of the whole
+        schedule's, the 40 of 160 epochs that Liu et al. 2019 fine-tune for; or "flops": as much
+        arithmetic as the dense network's training, but at most twice the epochs, with milestones
+        that move along (Liu et al. 2019, section 3).
+    """
+
+    name: str
+    mask: str = "ticket"
+    weights: str = "rewound"
+    schedule: str = "rewound"
+    budget: str = "epochs"
+
+    def __post_init__(self) -> None:
+        instance("treatment.name", self.name, str)
+        choice("treatment.mask", self.mask, ("ticket", "shuffled", "random"))
+        choice("treatment.weights", self.weights, ("rewound", "final", "fresh", "rescaled"))
+        choice("treatment.schedule", self.schedule, ("rewound", "restarted", "last"))
+        choice("treatment.budget", self.budget, ("epochs", "quarter", "flops"))
+        if self.budget == "quarter":
+            choice("treatment.schedule with the budget quarter", self.schedule, ("last",))
+        if self.budget == "flops":
+            choice("treatment.schedule with the budget flops", self.schedule, ("restarted",))
+
+    @property
+    def drawn(self) -> bool:
+        """Whether chance has a part in it, so that several draws differ."""
+        return self.mask != "ticket" or self.weights in ("fresh", "rescaled")
+
+
+REWIND = Treatment("rewind")
+TREATMENTS = {
+    treatment.name: treatment
+    for treatment in (
+        REWIND,
+        Treatment("fine-tune", weights="final", schedule="last"),
+        Treatment("fine-tune-quarter", weights="final", schedule="last", budget="quarter"),
+        Treatment("learning-rate-rewind", weights="final"),
+        Treatment("reinitialise", weights="fresh", schedule="restarted"),
+        Treatment("scratch-e", weights="fresh", schedule="restarted"),
+        Treatment("scratch-b", weights="fresh", schedule="restarted", budget="flops"),
+        Treatment("scratch-rescaled", weights="rescaled", schedule="restarted"),
+        Treatment("shuffled-mask", mask="shuffled"),
+        Treatment("random-mask", mask="random"),
+    )
+}
+"""Named rows of that table: Frankle & Carbin 2019 (rewind, reinitialise), Renda et al. 2020
+(fine-tune, learning-rate-rewind), Liu et al. 2019 (fine-tune-quarter and the three scratches),
+Frankle et al. 2020 (the two control masks). Scratch-E and re-initialisation are two names of one
+thing: fresh weights in what is left, trained for the same epochs."""
+
+
+@lru_cache(maxsize=64)
+def _widths(network: str) -> tuple[tuple[str, int, bool], ...]:
+    """The layers that have units to lose: name, number of units, whether normalised."""
+    with torch.device("meta"):  # shapes without memory
+        population = build(network, (3, 32, 32), 10)
+    layers = dict(population.named_modules())
+    return tuple(
+        (unit.layer, int(layers[unit.layer].weight.shape[1]), unit.norm is not None)
+        for unit in population.units()
+    )
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A point in the space that the three papers share.
+
+    rounds: rounds of pruning after the dense network. rewind: the iteration k that survivors
+    return to; 0 is the initialisation. optimizer_state: what the optimizer has at k, "fresh" or
+    "restored" moments. treatments: what the tickets are compared with, by name or as Treatment.
+    treated_rounds: the rounds that are treated; None means all. draws: how often a treatment that
+    involves chance is repeated per ticket. seeds: one independent repetition of everything each.
+    evaluate_every: iterations between evaluations. instability: how, if at all, the instability at
+    `rewind` is measured, of the dense network, the tickets and the control masks (of which the
+    first draw): of all that starts from the dense network's state at that iteration.
+    analysed_rounds: the rounds whose instability is measured, 0 for the dense network; None means
+    all.
+    """
+
+    task: Task = field(default_factory=Task)
+    pruning: Pruning = field(default_factory=Pruning)
+    rounds: int = 7
+    rewind: int = 0
+    optimizer_state: str = "fresh"
+    treatments: tuple[Treatment, ...] = ()
+    treated_rounds: tuple[int, ...] | None = None
+    draws: int = 1
+    seeds: tuple[int, ...] = (0, 1, 2)
+    evaluate_every: int = 100
+    instability: Instability = field(default_factory=Instability)
+    analysed_rounds: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        instance("task", self.task, Task)
+        instance("instability", self.instability, Instability)
+        instance("pruning", self.pruning, Pruning)
+        whole("rounds", self.rounds, 0, 100)
+        whole("rewind", self.rewind, 0, self.task.recipe.iterations - 1)
+        choice("optimizer_state", self.optimizer_state, ("fresh", "restored"))
+        whole("draws", self.draws, 1, 100)
+        whole("evaluate_every", self.evaluate_every, 1)
+        object.__setattr__(self, "seeds", several("seeds", self.seeds))
+        for seed in self.seeds:
+            whole("seeds", seed, 0, 2**31 - 1)
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"seeds must be one or more different numbers, not {self.seeds}")
+        for name, first, last in (
+            ("treated_rounds", 1, max(1, self.rounds)),
+            ("analysed_rounds", 0, self.rounds),
+        ):
+            if getattr(self, name) is not None:
+                rounds = several(name, getattr(self, name))
+                object.__setattr__(self, name, rounds)
+                for number in rounds:
+                    whole(name, number, first, last)
+        treatments = []
+        given = several("treatments", self.treatments)  # names are allowed, and looked up here
+        for treatment in given:
+            if not isinstance(treatment, Treatment):
+                choice("treatments", treatment, TREATMENTS)
+                treatment = TREATMENTS[treatment]
+            if treatment != REWIND:  # the chain itself is always run
+                treatments.append(treatment)
+        object.__setattr__(self, "treatments", tuple(treatments))
+        names = [treatment.name for treatment in treatments]
+        if len(set(names) - {"dense", REWIND.name}) < len(names):
+            raise ValueError(
+                f"treatments must have different names, none of them dense or {REWIND.name}, not "
+                + ", ".join(map(str, names))
+            )
+
+        self._validate_combination()
+
+    def _validate_combination(self) -> None:
+        """What each part allows by itself, but not together with the others."""
+        pruning, network = self.pruning, self.task.network
+        layers = _widths(network)
+        normalised = [layer for layer, _, norm in layers if norm]
+        if self.task.recipe.slimming and not normalised:
+            raise ValueError(
+                "task.recipe.slimming must be 0 for a network without batch normalisation, not "
+                f"{self.task.recipe.slimming} for {network}"
+            )
+        if pruning.criterion == "gamma":
+            if len(normalised) < len(layers):
+                raise ValueError(
+                    "pruning.criterion gamma needs a network with batch normalisation (vgg-... or "
+                    f"resnet-...), not {network}"
+                )
+            if not self.task.recipe.slimming:
+                raise ValueError(
+                    "task.recipe.slimming must be above 0 for pruning.criterion gamma, whose "
+                    "gammas tell nothing without the L1 penalty, not 0"
+                )
+        for treatment in self.treatments if pruning.structured else ():
+            if treatment.mask == "random" or treatment.weights == "rescaled":
+                raise ValueError(
+                    f"treatments must not have {treatment.name} with structured pruning: a narrow "
+                    "network has neither a random mask nor a fan-in to re-scale for"
+                )
+        if pruning.structured:
+            self._validate_widths([(layer, units) for layer, units, _ in layers])
+
+    def _validate_widths(self, layers: list[tuple[str, int]]) -> None:
+        """Every layer must keep a unit to the last round."""
+        pruning = self.pruning
+        if not layers:
+            raise ValueError(
+                f"pruning.kind structured needs hidden layers, and {self.task.network} has none"
+            )
+        if pruning.layer_rates and len(pruning.layer_rates) != len(layers):
+            raise ValueError(
+                f"pruning.layer_rates must have {len(layers)} rates, one for each layer of "
+                f"{self.task.network} that has units to lose, not {len(pruning.layer_rates)}"
+            )
+        name = "layer_rates" if pruning.layer_rates else "rate"
+        rates = pruning.layer_rates or (pruning.rate,) * len(layers)
+        if pruning.scope == "global":
+            layers, rates = [("all layers", sum(units for _, units in layers))], (pruning.rate,)
+        least = len(_widths(self.task.network)) if pruning.scope == "global" else 1
+        for (layer, units), rate in zip(layers, rates, strict=True):
+            left = units
+            for number in range(1, self.rounds + 1):
+                left -= round(rate * left)
+                if left < least:
+                    raise ValueError(
+                        f"pruning.{name} must leave every layer a unit, not {rate}: of {units} "
+                        f"units in {layer} it leaves {left} after round {number}"
+                    )
+
+    def trials(self, round_number: int) -> list["Trial"]:
+        """The networks of one round: the chain of every seed first, then the treatments, then the
+        analyses of instability.
+        """
+        trials = self._trained(round_number)
+        return trials + [
+            Trial(self, trial.seed, trial.round, trial.treatment, analysis=True)
+            for trial in trials
+            if trial.analysed
+        ]
+
+    def _trained(self, round_number: int) -> list["Trial"]:
+        chain = [Trial(self, seed, round_number, REWIND) for seed in self.seeds]
+        treated = round_number > 0 and (
+            self.treated_rounds is None or round_number in self.treated_rounds
+        )
+        if not treated:
+            return chain
+        return chain + [
+            Trial(self, seed, round_number, treatment, draw)
+            for treatment in self.treatments
+            for seed in self.seeds
+            for draw in range(self.draws if treatment.drawn else 1)
+        ]
+
+
+def settings(value: Any) -> dict[str, Any]:
+    """The fields of a dataclass that differ from their defaults, dataclasses inside likewise.
+
+    This is what results are addressed by, so a field that is added later, with a default that
+    means what was done before, leaves the addresses of all results as they are.
+    """
+    found = {}
+    for item in fields(value):
+        own = getattr(value, item.name)
+        if is_dataclass(own):
+            if inner := settings(own):
+                found[item.name] = inner
+        elif item.default is MISSING or own != item.default:
+            found[item.name] = own
+    return found
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A member of an experiment: one network to be trained, or the analysis of its instability.
+
+    analysis: copies of the network go on from its state at the rewind iteration (the dense network)
+    or from its start (all others) with other SGD noise; the network itself is the first copy.
+    """
+
+    experiment: Experiment
+    seed: int
+    round: int
+    treatment: Treatment
+    draw: int = 0
+    analysis: bool = False
+
+    @property
+    def label(self) -> str:
+        """What it is called in the tables: "dense" in round 0, else the treatment's name."""
+        return self.treatment.name if self.round else "dense"
+
+    @property
+    def start(self) -> int:
+        """The iteration of the schedule and the data order at which its training starts."""
+        if self.round == 0:
+            return self.experiment.rewind if self.analysis else 0
+        treatment = self.treatment
+        restarted = treatment.schedule == "restarted" or treatment.budget != "epochs"
+        return 0 if restarted else self.experiment.rewind
+
+    @property
+    def analysed(self) -> bool:
+        """Whether its instability is measured."""
+        e = self.experiment
+        rewound = self.draw == 0 and self.treatment.weights == "rewound"
+        chosen = e.analysed_rounds is None or self.round in e.analysed_rounds
+        return rewound and chosen and e.instability.copies > 0
+
+    @property
+    def slims(self) -> bool:
+        """Whether the recipe's L1 penalty applies: only to the chain, whose training is pruned."""
+        return self.experiment.task.recipe.slimming > 0 and self.treatment == REWIND
+
+    @property
+    def narrow(self) -> bool:
+        """Whether it is trained as a smaller network."""
+        return self.round > 0 and self.experiment.pruning.structured
+
+    def lineage(self) -> dict[str, Any]:
+        """All that determines the result, and nothing else; what has its default is left out."""
+        e = self.experiment
+        lineage = {"task": settings(e.task), "seed": self.seed, "every": e.evaluate_every}
+        if self.round:
+            chain = {"pruning": settings(e.pruning), "rewind": e.rewind, "round": self.round}
+            choices = {k: v for k, v in settings(self.treatment).items() if k != "name"}
+            lineage |= {**chain, "optimizer_state": e.optimizer_state, **choices, "draw": self.draw}
+        if self.analysis:
+            lineage |= {"rewind": e.rewind, "instability": asdict(e.instability)}
+        return lineage
+
+    def describe(self) -> dict[str, Any]:
+        """All its settings, defaults too, for a reader of the stored result."""
+        e = self.experiment
+        described = {"treatment": self.label, "seed": self.seed, "round": self.round}
+        described |= {"draw": self.draw, "task": asdict(e.task), "evaluate_every": e.evaluate_every}
+        if self.round or self.analysis:
+            described |= {"rewind": e.rewind, "optimizer_state": e.optimizer_state}
+        if self.round:
+            described |= {"pruning": asdict(e.pruning), "choices": asdict(self.treatment)}
+        return described | ({"instability": asdict(e.instability)} if self.analysis else {})
+
+    @property
+    def key(self) -> str:
+        """Its address in the store."""
+        return key_of(self.lineage())
+
+    def dense_key(self, iteration: int) -> str:
+        """The address of the dense network's state at an iteration."""
+        task = settings(self.experiment.task)
+        return key_of({"task": task, "seed": self.seed, "at": iteration})
+
+    @property
+    def parent(self) -> "Trial":
+        """The trial of the chain whose trained weights are pruned to make this one's mask."""
+        return Trial(self.experiment, self.seed, self.round - 1, REWIND)
+
+    @property
+    def dense(self) -> "Trial":
+        """The trial of its seed's dense network."""
+        return Trial(self.experiment, self.seed, 0, REWIND)
+
+    @property
+    def rewinds_to(self) -> int:
+        """The iteration from whose state of the dense network it starts; 0 where it does not."""
+        rewound = self.treatment.weights == "rewound" if self.round else self.analysis
+        return self.experiment.rewind if rewound else 0
+
+    @property
+    def needs(self) -> list["Trial"]:
+        """The trials whose trained weights this one starts from, or compares."""
+        parents = [self.parent] if self.round else []
+        return [replace(self, analysis=False), *parents] if self.analysis else parents
+
+
+def all_trials(experiment: Experiment | Sequence[Experiment]) -> list[Trial]:
+    """The trials of one experiment or several, each after those that it needs."""
+    several = [experiment] if isinstance(experiment, Experiment) else experiment
+    return [t for e in several for number in range(e.rounds + 1) for t in e.trials(number)]

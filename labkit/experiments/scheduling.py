@@ -1,0 +1,147 @@
+"""Scheduling: which networks a run has to train, which of them side by side, and how long for."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+
+import torch
+
+from labkit.base.store import Store
+from labkit.experiments.experiment import Experiment, Trial, all_trials
+from labkit.experiments.tickets import build_network
+
+CACHE = 20_000_000  # bytes of weights, gradients and moments that stay in a processor's cache
+MOST_EPOCHS = 2  # times the dense network's, for the budget "flops" (Liu et al. 2019, section 3)
+
+
+def missing(experiment: Experiment | Sequence[Experiment], store: Store) -> list[Trial]:
+    """The trials that `run` has to train, in an order in which it can: those without a result, and
+    those of whose weights a later one needs some that the store lacks.
+
+    A dense network whose state at a rewind iteration is lacking is trained again as a whole: where
+    training is unstable, a rounding error suffices to end somewhere else, and its early and late
+    weights would not be those of one training.
+    """
+    trials: dict[str, Trial] = {}
+    for trial in all_trials(experiment):
+        # Of experiments that share it, one with an analysis, for which its weights are kept.
+        if trial.key not in trials or trial.analysed:
+            trials[trial.key] = trial
+    wanted: defaultdict[str, set[str]] = defaultdict(set)  # trial -> tensors that it has to leave
+    todo: list[Trial] = []
+    for key, trial in reversed(trials.items()):
+        if store.get(key) is None or not all(map(store.has_tensors, wanted[key])):
+            todo.append(trial)
+            for other, tensors in _starts_from(trial):
+                wanted[other].add(tensors)
+    return todo[::-1]
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Trials that train side by side, as one population.
+
+    alone: nothing else trains at the same time, and all threads work for it. after: the chunks that
+    leave what it starts from, by their places in the list.
+    """
+
+    trials: list[Trial]
+    alone: bool
+    after: frozenset[int]
+
+
+def in_chunks(trials: list[Trial], device: str, jobs: int = 1) -> list[Chunk]:
+    """Trials in chunks, in an order that respects needs.
+
+    jobs: how many chunks train at a time, with a share each of a processor's cache. Where a round
+    has too few networks for half as many chunks, these train alone.
+    """
+    chunks: list[tuple[list[Trial], bool]] = []
+    for _, group in groupby(trials, lambda t: (id(t.experiment), t.round, t.analysis)):
+        some = list(group)
+        first, limit = some[0], population_limit(some[0].experiment, device)
+        share = -(-limit // jobs)
+        # Counted with those that are done: what was stopped must go on with the same chunks.
+        whole = [t for t in first.experiment.trials(first.round) if t.analysis == first.analysis]
+        alone = jobs == 1 or 2 * len(list(_chunks(whole, share))) <= jobs
+        chunks += [(chunk, alone) for chunk in _chunks(some, limit if alone else share)]
+    place = {trial.key: number for number, (chunk, _) in enumerate(chunks) for trial in chunk}
+    return [
+        Chunk(
+            chunk,
+            alone,
+            frozenset(
+                place[key] for trial in chunk for key, _ in _starts_from(trial) if key in place
+            ),
+        )
+        for chunk, alone in chunks
+    ]
+
+
+def _starts_from(trial: Trial) -> list[tuple[str, str]]:
+    """What it needs before it can train: the keys of other trials, and of tensors they leave."""
+    needs = [(other.key, other.key) for other in trial.needs]
+    if trial.rewinds_to:
+        needs.append((trial.dense.key, trial.dense_key(trial.rewinds_to)))
+    return needs
+
+
+def work(trial: Trial) -> int:
+    """Iterations that a trial trains for; with the budget "flops" the most that it can be."""
+    iterations = trial.experiment.task.recipe.iterations
+    if trial.analysis:
+        itself = replace(trial, analysis=False)
+        each = work(itself) if trial.round else iterations - trial.start
+        return each * (trial.experiment.instability.copies - 1)
+    if trial.treatment.budget == "flops" and trial.round:
+        return MOST_EPOCHS * iterations
+    if trial.treatment.budget == "quarter" and trial.round:
+        return max(1, iterations // 4)
+    return iterations - trial.start
+
+
+def _chunks(trials: list[Trial], limit: int) -> Iterator[list[Trial]]:
+    """Trials of one experiment and round in even groups of one schedule and one architecture."""
+
+    def kind(trial: Trial) -> tuple[int, str, str, bool, bool, bool]:
+        treatment = trial.treatment
+        last = "last" if treatment.schedule == "last" else ""
+        return trial.start, last, treatment.budget, trial.slims, restores(trial), _single(trial)
+
+    for (*_, single), group in groupby(sorted(trials, key=kind), kind):
+        rest = list(group)
+        most = 1 if single else limit
+        while rest:
+            size = -(-len(rest) // -(-len(rest) // most))
+            yield rest[:size]
+            rest = rest[size:]
+
+
+def _single(trial: Trial) -> bool:
+    """Whether it must be a population of one: where global pruning gives each seed other widths, or
+    other FLOPs, or where its copies are the population.
+    """
+    by_size = trial.narrow or trial.treatment.budget == "flops"
+    uneven = trial.experiment.pruning.scope == "global" or trial.treatment.mask == "random"
+    return trial.analysis or (by_size and uneven)
+
+
+def population_limit(experiment: Experiment, device: str) -> int:
+    """How many networks to train side by side: what fits the cache of a processor, or enough to
+    keep a GPU busy.
+    """
+    if device != "cpu":
+        return 64
+    data = experiment.task.data()
+    with torch.device("meta"):  # shapes without memory
+        network = build_network(experiment, data)
+    return max(1, min(8, CACHE // (16 * sum(p.numel() for p in network.parameters()))))
+
+
+def restores(trial: Trial) -> bool:
+    """Whether it starts with the optimizer's moments at the rewind iteration, and not with none."""
+    if trial.start == 0 or trial.treatment.weights != "rewound":
+        return False
+    # Copies of the dense network go on as if nothing had happened.
+    return trial.round == 0 or trial.experiment.optimizer_state == "restored"

@@ -1,0 +1,36 @@
+"""Everything that draws: tables of an experiment in, pictures with their words and numbers out."""
+
+from labkit.figures.arms import (
+    accuracy_against_density,
+    early_stop_against_density,
+    learning_curves,
+    summarise,
+)
+from labkit.figures.layers import kept_per_layer
+from labkit.figures.lines import error_along_line, error_map
+from labkit.figures.maps import pixel_map, weight_histogram
+from labkit.figures.pairs import compare_treatments, difference_by_learning_rate
+from labkit.figures.picture import Picture
+from labkit.figures.stability import (
+    contradiction_map,
+    instability_against_rewind,
+    phase_diagram,
+)
+
+__all__ = [
+    "Picture",
+    "accuracy_against_density",
+    "compare_treatments",
+    "contradiction_map",
+    "difference_by_learning_rate",
+    "early_stop_against_density",
+    "error_along_line",
+    "error_map",
+    "instability_against_rewind",
+    "kept_per_layer",
+    "learning_curves",
+    "phase_diagram",
+    "pixel_map",
+    "summarise",
+    "weight_histogram",
+]

@@ -1,0 +1,1 @@
+"""The explorable: controls, a run in short pieces, live pictures."""

@@ -1,0 +1,1 @@
+"""What the papers say, what was measured, and the verdict."""

@@ -1,0 +1,276 @@
+"""One source, three products: what a lecturer hands out is made from the lessons, never by hand.
+
+python -m tools.course [LESSON ...]          student and nbgrader copies, in build/course
+python -m tools.course --execute [LESSON ...]  and executed copies with static figures
+python -m tools.course --site [LESSON ...]     and from those, HTML pages in build/site
+
+An exercise in a lesson is a heading that tells difficulty and minutes, a cell that ends in a check
+of `labkit.checks`, and its solution in a cell tagged `solution`. Notebooks are dictionaries here,
+as in their files.
+"""
+
+import argparse
+import ast
+import html
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+Notebook = dict[str, Any]
+Cell = dict[str, Any]
+
+ROOT = Path(__file__).resolve().parent.parent
+POINTS = {"easy": 1, "medium": 2, "hard": 3, "open": 3}
+EXERCISE = re.compile(r"^#+ Exercise \d+: (.+) \((easy|medium|hard|open), (\d+) minutes\)$", re.M)
+BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
+_WIDGETS = "application/vnd.jupyter.widget-state+json"
+_VIEW = "application/vnd.jupyter.widget-view+json"
+_CONFIGURATION = """\
+# For nbgrader, run in this folder: `nbgrader generate_assignment LESSON`, hand out `release/`,
+# collect into `submitted/STUDENT/LESSON/`, then `nbgrader autograde LESSON`.
+c = get_config()
+c.CourseDirectory.course_id = "lottery-ticket-lab"
+c.ExecutePreprocessor.timeout = 900
+"""
+_INDEX = """\
+<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><title>The Lottery Ticket Lab</title>
+<meta name="viewport" content="width=device-width, initial-scale=1"><style>
+body {{ font: 16px/1.5 system-ui, sans-serif; color: #111; background: #fff; max-width: 44rem;
+       margin: 2rem auto; padding: 0 1rem }}
+</style></head><body><h1>The Lottery Ticket Lab</h1>
+<p>The lessons as they ran, to read without installing anything.</p>
+<ol>
+{lessons}
+</ol></body></html>
+"""
+
+
+def read(path: Path) -> Notebook:
+    """The notebook in a file, every cell's source as one string."""
+    notebook = json.loads(path.read_text(encoding="utf-8"))
+    for cell in notebook["cells"]:
+        cell["source"] = "".join(cell["source"])
+    return notebook
+
+
+def write(notebook: Notebook, path: Path) -> Path:
+    """Write a notebook, making folders as needed, and return its path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def is_solution(cell: Cell) -> bool:
+    """Whether the cell is tagged `solution`."""
+    return "solution" in cell["metadata"].get("tags", [])
+
+
+def student(lesson: Notebook) -> Notebook:
+    """The lesson without its solutions."""
+    copy = deepcopy(lesson)
+    copy["cells"] = [cell for cell in copy["cells"] if not is_solution(cell)]
+    return copy
+
+
+def graded(lesson: Notebook) -> Notebook:
+    """The lesson as a source for nbgrader: answers with marked solutions, and checks with points.
+
+    An easy exercise is worth 1 point, a medium one 2, a hard or open one 3. Exercises without a
+    check of `labkit.checks` are not graded, and lose their solution.
+    """
+    copy, points = deepcopy(lesson), 1
+    cells: list[Cell] = []
+    waiting: Cell | None = None  # the student's cell of an exercise whose solution comes next
+    for cell in copy["cells"]:
+        if heading := EXERCISE.search(cell["source"]):
+            points = POINTS[heading[2]]
+        if is_solution(cell):
+            if waiting is not None:
+                cells[-1:] = _graded_pair(waiting, cell, points)
+            waiting = None
+            continue
+        cells.append(cell)
+        if cell["cell_type"] == "code" and _check_call(cell["source"]) is not None:
+            waiting = cell
+    copy["cells"] = cells
+    return copy
+
+
+def _graded_pair(stub: Cell, solution: Cell, points: int) -> list[Cell]:
+    """The student's cell and its solution as nbgrader's answer cell and test cell."""
+    call = _check_call(stub["source"])
+    assert call is not None and isinstance(call.func, ast.Name)
+    name = call.func.id.removeprefix("check_")
+    imports = [line for line in _imports(stub["source"]) if "labkit.checks" in line]
+    test = f"{call.func.id}({ast.unparse(call.args[0])}).require()"
+    answer = {**stub, "source": _marked(stub["source"], solution["source"])}
+    answer["metadata"] = {"nbgrader": _metadata(name, solution=True)}
+    check = {
+        **deepcopy(solution),
+        "source": "\n".join([*imports, "", test]),
+        "metadata": {"nbgrader": {**_metadata(f"{name}-check", solution=False), "points": points}},
+    }
+    return [answer, check]
+
+
+def _imports(source: str) -> list[str]:
+    parts = ast.parse(source).body
+    return [ast.unparse(part) for part in parts if isinstance(part, ast.Import | ast.ImportFrom)]
+
+
+def _metadata(grade_id: str, *, solution: bool) -> dict[str, Any]:
+    return {
+        "grade": not solution,
+        "grade_id": grade_id,
+        "locked": not solution,
+        "schema_version": 3,
+        "solution": solution,
+        "task": False,
+    }
+
+
+def _check_call(source: str) -> ast.Call | None:
+    """The call of a check of `labkit.checks` that a student's cell ends in, if it does."""
+    if "labkit.checks" not in source:
+        return None
+    last = ast.parse(source).body[-1]
+    call = last.value if isinstance(last, ast.Expr) else None
+    if isinstance(call, ast.Call) and ast.unparse(call.func).startswith("check_"):
+        return call
+    return None
+
+
+def _marked(stub: str, solution: str) -> str:
+    """The student's cell with the solution between nbgrader's marks.
+
+    Of functions the marks enclose the body, so that the signature is handed out. Functions of the
+    solution that the student's cell lacks, and what the solution does besides, are left out.
+    """
+    lines, known = solution.splitlines(), _statements(solution)
+    imports = dict.fromkeys([*_imports(stub), *_imports(solution)])
+    head = "\n".join(line for line in imports if "labkit.checks" not in line)
+    pieces = [head] if head else []
+    for name, part in _statements(stub).items():
+        text = stub.splitlines()[part.lineno - 1 : part.end_lineno]
+        right = known[name]
+        if isinstance(part, ast.FunctionDef) and isinstance(right, ast.FunctionDef):
+            signature = text[: part.body[0].lineno - part.lineno]
+            body = lines[right.body[0].lineno - 1 : right.end_lineno]
+            pieces.append("\n".join([*signature, f"    {BEGIN}", *body, f"    {END}"]))
+        else:
+            own = lines[right.lineno - 1 : right.end_lineno]
+            pieces.append("\n".join([*text, BEGIN, *own, END]))
+    return "\n\n\n".join(pieces)
+
+
+def _statements(source: str) -> dict[str, ast.stmt]:
+    """The functions and assignments of a cell by name."""
+    found: dict[str, ast.stmt] = {}
+    for part in ast.parse(source).body:
+        if isinstance(part, ast.FunctionDef):
+            found[part.name] = part
+        elif isinstance(part, ast.Assign):
+            found[ast.unparse(part.targets[0])] = part
+    return found
+
+
+def static(executed: Notebook) -> Notebook:
+    """An executed notebook whose widgets are replaced by what they showed, as plain HTML."""
+    copy = deepcopy(executed)
+    state = copy["metadata"].pop("widgets", {}).get(_WIDGETS, {}).get("state", {})
+    for cell in copy["cells"]:
+        for output in cell.get("outputs", []):
+            if view := output.get("data", {}).pop(_VIEW, None):
+                shown = _as_html(view["model_id"], state)
+                output["data"] = {"text/html": shown, "text/plain": ""}
+    return copy
+
+
+def _as_html(model: str, state: dict[str, Any]) -> str:
+    """The HTML, text and captions of a widget and its children, without its controls."""
+    known = state.get(model, {})
+    own, kind = known.get("state", {}), known.get("model_name", "")
+    if kind == "HTMLModel":
+        return own.get("value", "")
+    if kind == "LabelModel":
+        return f"<p>{html.escape(own.get('value', ''))}</p>"
+    children = [child.removeprefix("IPY_MODEL_") for child in own.get("children", [])]
+    return "\n".join(filter(None, (_as_html(child, state) for child in children)))
+
+
+def title(lesson: Notebook) -> str:
+    """The lesson's first heading."""
+    return lesson["cells"][0]["source"].splitlines()[0].removeprefix("# ")
+
+
+def write_course(lessons: Sequence[Path], folder: Path) -> None:
+    """Write the student copies and nbgrader's source folder of the lessons.
+
+    The source folder is nbgrader's: an assignment per lesson that has graded exercises.
+    """
+    for path in lessons:
+        lesson = read(path)
+        write(student(lesson), folder / "student" / path.name)
+        source = graded(lesson)
+        if any("nbgrader" in cell["metadata"] for cell in source["cells"]):
+            write(source, folder / "nbgrader" / "source" / path.stem / path.name)
+    (folder / "nbgrader").mkdir(parents=True, exist_ok=True)
+    (folder / "nbgrader" / "nbgrader_config.py").write_text(_CONFIGURATION, encoding="utf-8")
+
+
+def execute(path: Path, folder: Path) -> Path:
+    """Run a lesson in its own folder and write it with static figures; returns the new path."""
+    _nbconvert("notebook", path, folder, "--execute", "--ExecutePreprocessor.timeout=1800")
+    return write(static(read(folder / path.name)), folder / path.name)
+
+
+def write_site(executed: Sequence[Path], folder: Path) -> Path:
+    """Write a page per executed lesson and a page that lists them; returns the latter."""
+    entries = []
+    for path in executed:
+        _nbconvert("html", path, folder)
+        page = folder / f"{path.stem}.html"
+        text = re.sub(r'href="(\w+)\.ipynb', r'href="\1.html', page.read_text(encoding="utf-8"))
+        page.write_text(text.replace("<html>", '<html lang="en">'), encoding="utf-8")
+        entries.append(f'<li><a href="{page.name}">{html.escape(title(read(path)))}</a></li>')
+    index = folder / "index.html"
+    index.write_text(_INDEX.format(lessons="\n".join(entries)), encoding="utf-8")
+    return index
+
+
+def _nbconvert(kind: str, path: Path, folder: Path, *options: str) -> None:
+    command = [sys.executable, "-m", "nbconvert", "--log-level=WARN", "--to", kind, *options]
+    subprocess.run([*command, f"--output-dir={folder.resolve()}", str(path)], check=True)
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Build what the command line asks for."""
+    parser = argparse.ArgumentParser(prog="python -m tools.course", description=__doc__)
+    parser.add_argument("lessons", nargs="*", help="names such as 01_pruning; none means all")
+    parser.add_argument("--execute", action="store_true", help="run the lessons, too")
+    parser.add_argument("--site", action="store_true", help="run them and make HTML pages")
+    parser.add_argument("--folder", type=Path, default=ROOT / "build", help="where to write")
+    arguments = parser.parse_args(words)
+    lessons = sorted((ROOT / "notebooks").glob("*.ipynb"))
+    known = {path.stem for path in lessons}
+    if unknown := set(arguments.lessons) - known:
+        parser.error(f"lessons must be among {', '.join(sorted(known))}, not {sorted(unknown)}")
+    chosen = [path for path in lessons if path.stem in (arguments.lessons or known)]
+    course = arguments.folder / "course"
+    write_course(chosen, course)
+    if arguments.execute or arguments.site:
+        executed = [execute(path, course / "executed") for path in chosen]
+        if arguments.site:
+            print(write_site(executed, arguments.folder / "site"))
+    print(course)
+
+
+if __name__ == "__main__":
+    main()

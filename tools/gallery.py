@@ -1,0 +1,224 @@
+"""The front page's figures and numbers, made anew from the shipped results by one command:
+
+python -m tools.gallery
+
+It writes a figure per paper to docs/figures and fills the parts of README.md that stand between
+`<!-- NAME -->` and `<!-- end of NAME -->`. A paper without shipped results gets neither a figure
+nor a line.
+"""
+
+import argparse
+import ast
+import html
+import re
+from collections.abc import Sequence
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pandas as pd
+
+from labkit.base.store import Store
+from labkit.experiments.presets import PAPERS, study
+from labkit.experiments.results import tables
+from labkit.figures import arms as figures
+from labkit.figures.picture import Picture, empty_axes, figure_of, legend_below
+from labkit.papers import claims
+from labkit.papers.published import CLAIMS
+from tools import course
+
+# Each may import those before it.
+FLOORS = ("base", "engine", "experiments", "figures", "papers", "panel", "checks", "command")
+WELCOME = "00_welcome.ipynb"  # the lesson that lists the lessons
+TITLES = {
+    "lottery": "The lottery ticket hypothesis: tickets against the same masks with new weights",
+    "rethinking": "Rethinking the value of network pruning: small networks trained from scratch",
+    "stability": "Linear mode connectivity: tickets rewound to different moments",
+}
+LOOKS = (
+    *(("#D55E00", "--", "s"), ("#E69F00", "-.", "^"), ("#0072B2", "-", "o")),
+    *(("#009E73", (0, (5, 1)), "D"), ("#CC79A7", ":", "P"), ("#56B4E9", (0, (3, 1, 1, 1)), "v")),
+)
+
+
+def shipped(name: str) -> pd.DataFrame:
+    """The tickets of a preset's reference results as they came with the lab; perhaps no rows."""
+    nothing_of_my_own = Store(course.ROOT / "build" / "no-store")
+    return tables(study(name, "reference"), nothing_of_my_own).tickets
+
+
+def picture_of(tickets: pd.DataFrame) -> Picture:
+    """The figure that tells most about these tickets: the rewind iterations where there are
+    several, else the treatments.
+    """
+    if tickets["rewind"].nunique() > 1:
+        return error_by_rewind(tickets)
+    if (tickets["early_stop"].isna() | (tickets["kind"] == "structured")).any():
+        tickets = tickets.assign(test_accuracy=tickets["final_test_accuracy"])
+    return figures.accuracy_against_density(tickets)
+
+
+def error_by_rewind(tickets: pd.DataFrame) -> Picture:
+    """Test error of tickets against density, a line per rewind iteration, with 95% intervals.
+
+    tickets: a table of `labkit.tables`; of several networks the one with most rows is drawn, and of
+    several learning rates the largest.
+    """
+    columns = ["dataset", "network"]
+    most = tickets.groupby(columns).size().idxmax()
+    own = tickets[(tickets[columns] == list(most)).all(axis=1)]
+    rate = own["learning_rate"].max()
+    own = own[(own["learning_rate"] == rate) & own["treatment"].isin(["rewind", "dense"])]
+    own = own.assign(error=1 - own["final_test_accuracy"])
+    axes, rows, handles = empty_axes(), [], {}
+    for (rewind, group), look in zip(own.groupby("rewind"), LOOKS * len(own), strict=False):
+        table = figures.summarise(group, "error", 100).sort_values("density", ascending=False)
+        colour, dash, marker = look
+        (line,) = axes.plot(table["density"], table["mean"], color=colour, ls=dash, marker=marker)
+        axes.fill_between(table["density"], table["low"], table["high"], color=colour, alpha=0.12)
+        handles[f"rewound to iteration {rewind:,}"] = line
+        rows.append(table.assign(rewind=rewind))
+    axes.set_xscale("log")
+    axes.invert_xaxis()
+    shares = sorted({round(d, 3) for d in own["density"]}, reverse=True)
+    axes.set_xticks(shares, [f"{100 * d:.3g}" for d in shares], minor=False)
+    axes.set_xticks([], minor=True)
+    axes.set_xlabel("density: surviving weights (%), sparser to the right")
+    axes.set_ylabel("test error (%)")
+    legend_below(figure_of(axes), handles, 3)
+    table = pd.concat(rows, ignore_index=True)
+    sparsest = table[table["density"] < table["density"].min() * 1.05]
+    words = ", ".join(f"{row.mean:.1f}% rewound to {row.rewind:,}" for row in sparsest.itertuples())
+    summary = (
+        f"Test error of {most[1]} on {most[0]}, learning rate {rate:g}, against density. At "
+        f"{100 * table['density'].min():.0f}% density: {words}."
+    )
+    return Picture(figure_of(axes), summary, table)
+
+
+def draw(folder: Path) -> dict[str, str]:
+    """Write a figure per paper that has shipped results; its Markdown by paper."""
+    lines = {}
+    for paper, names in PAPERS.items():
+        for name in names:
+            tickets = shipped(name)
+            if tickets.empty or tickets["treatment"].nunique() < 2:
+                continue
+            picture = picture_of(tickets)
+            folder.mkdir(parents=True, exist_ok=True)
+            # Without trailing blanks, which matplotlib leaves and version control marks.
+            text = re.sub(r"[ \t]+$", "", picture.svg(), flags=re.M)
+            (folder / f"{paper}.svg").write_text(text, encoding="utf-8")
+            seeds = tickets["seed"].nunique()
+            alt = f"{picture.summary} Bands are 95% intervals of {seeds} seeds."
+            title = TITLES.get(paper, paper.capitalize())
+            image = f"![{html.escape(alt, quote=False)}](docs/figures/{paper}.svg)"
+            lines[paper] = f"**{title}** ({tickets['network'].iloc[0]}, {seeds} seeds)\n\n{image}"
+            break
+    return lines
+
+
+def claims_table() -> str:
+    """What the papers say and what the shipped results say, as a Markdown table."""
+    rows = ["| claim | the paper | measured here, 95% interval | verdict |", "|---|---|---|---|"]
+    for name in CLAIMS:
+        tickets = _if_known(name)
+        if tickets is None or tickets.empty:
+            continue
+        for row in claims.table(tickets, None, name).to_dict("records"):
+            if row["reference"] != "-":
+                said = f"{row['paper']}: {row['published']}"
+                cells = (row["claim"], said, row["reference"], row["reference_verdict"])
+                rows.append("| " + " | ".join(cells) + " |")
+    return "\n".join(rows) if len(rows) > 2 else "No reference results are shipped with this copy."
+
+
+def _if_known(name: str) -> pd.DataFrame | None:
+    try:
+        return shipped(name)
+    except ValueError:  # claims of a preset that does not exist yet
+        return None
+
+
+def lessons_table(folder: Path) -> str:
+    """The lessons with their questions, as the first lesson lists them, their minutes and their
+    exercises, in Markdown.
+    """
+    welcome = "\n".join(cell["source"] for cell in course.read(folder / WELCOME)["cells"])
+    rows = ["| lesson | question | minutes | exercises |", "|---|---|---|---|"]
+    for name, question in re.findall(r"\]\((\w+\.ipynb)\) \| (.+?) \|", welcome):
+        lesson = course.read(folder / name)
+        minutes = re.search(r"\*\*Minutes\.\*\* \D*(\d+)", lesson["cells"][0]["source"])
+        link = f"[{course.title(lesson)}](notebooks/{name})"
+        exercises = sum(bool(course.EXERCISE.search(c["source"])) for c in lesson["cells"])
+        rows.append(f"| {link} | {question} | {minutes[1] if minutes else ''} | {exercises} |")
+    return "\n".join(rows)
+
+
+def floors_table(package: Path) -> str:
+    """The floors of the package, each below those that it imports, and on each its rooms, likewise,
+    with the first sentence of each, in Markdown. Raises graphlib.CycleError for a circle.
+    """
+    rows = ["| floor | room | one idea |", "|---|---|---|"]
+    rows.append(f"| | `plain` | {_first_sentence(package / 'plain.py')} |")
+    for floor in FLOORS:
+        folder = package / floor
+        rows.append(f"| **`{floor}`** | | {_first_sentence(folder / '__init__.py')} |")
+        paths = {path.stem: path for path in sorted(folder.glob("[a-z]*.py"))}
+        above = {
+            name: set(
+                re.findall(rf"^from labkit\.{floor}\.(\w+) import", path.read_text("utf-8"), re.M)
+            )
+            for name, path in paths.items()
+        }
+        known = {name: sorted(above[name] & paths.keys() - {name}) for name in paths}
+        for name in TopologicalSorter(known).static_order():
+            rows.append(f"| | `{name}` | {_first_sentence(paths[name])} |")
+    return "\n".join(rows)
+
+
+def _first_sentence(path: Path) -> str:
+    """Of a module's words; where it only names the module, the next one too."""
+    text = " ".join(
+        (ast.get_docstring(ast.parse(path.read_text("utf-8"))) or "").split("\n\n")[0].split()
+    )
+    sentence = re.split(r"(?<=[.:]) ", text + " ")
+    short = len(sentence[0]) < 25 and len(sentence) > 1
+    return text if short else sentence[0].rstrip(".: ")
+
+
+def fill(text: str, parts: dict[str, str]) -> str:
+    """The text with the parts between their markers; raises ValueError where a marker lacks."""
+    for name, part in parts.items():
+        pattern = re.compile(f"(<!-- {name} -->\n).*?(<!-- end of {name} -->)", re.S)
+        if not pattern.search(text):
+            raise ValueError(f"text must have a part between <!-- {name} --> and its end")
+        text = pattern.sub(lambda m, part=part: f"{m[1]}\n{part}\n\n{m[2]}", text)  # type: ignore[misc]
+    return text
+
+
+def parts(root: Path) -> dict[str, str]:
+    """Draws the figures, and returns the generated parts of README.md by name."""
+    shown = draw(root / "docs" / "figures")
+    return {
+        "figures": "\n\n".join(shown.values())
+        or "No reference results are shipped with this copy.",
+        "claims": claims_table(),
+        "lessons": lessons_table(root / "notebooks"),
+    }
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Write the figures, README.md, and the map in CONTRIBUTING.md."""
+    parser = argparse.ArgumentParser(prog="python -m tools.gallery", description=__doc__)
+    parser.add_argument("--root", type=Path, default=course.ROOT, help="of the repository")
+    root = parser.parse_args(words).root
+    readme = root / "README.md"
+    readme.write_text(fill(readme.read_text("utf-8"), parts(root)), encoding="utf-8")
+    page = root / "CONTRIBUTING.md"
+    house = {"floors": floors_table(root / "labkit")}
+    page.write_text(fill(page.read_text("utf-8"), house), encoding="utf-8")
+    print(readme, page, sep="\n")
+
+
+if __name__ == "__main__":
+    main()
