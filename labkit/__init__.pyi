@@ -6,8 +6,8 @@ from .base.store import (
     StoreError as StoreError,
 )
 from .engine.connectivity import (
+    ErrorPath as ErrorPath,
     Instability as Instability,
-    Path as Path,
     error_along as error_along,
     error_surface as error_surface,
     instability as instability,

@@ -30,7 +30,7 @@ from labkit.experiments import running
 from labkit.experiments.experiment import REWIND, Experiment, Task, Trial, all_trials
 from labkit.experiments.results import tables
 from labkit.experiments.running import Finished, Progress, run
-from labkit.experiments.scheduling import missing, work
+from labkit.experiments.scheduling import missing
 from tests.synthetic import DATA, SHAPES, assert_equal, assert_same, dense_at, finish, one
 
 pytestmark = pytest.mark.usefixtures("synthetic_data")
@@ -436,7 +436,7 @@ def test_an_analysis_of_known_networks_trains_only_copies(store: Store, calls):
 
 
 def test_progress_counts_the_iterations_of_copies(store: Store, calls):
-    total = sum(work(trial) for trial in missing(LENET, store))
+    total = sum(trial.work for trial in missing(LENET, store))
     progress = [event for event in run(LENET, store) if isinstance(event, Progress)]
     assert {event.total for event in progress} == {total} and progress[-1].done == total
     assert [event.done for event in progress] == sorted(event.done for event in progress)
@@ -455,9 +455,10 @@ def test_a_study_trains_nothing_twice(store: Store, calls):
     """The dense network passes every k once, and its states there are kept for all experiments."""
     trials = missing(GRID, store)
     assert Counter(t.analysis for t in trials) == {False: 2, True: 6}
-    assert sum(map(work, trials)) == 2 * 6 + 2 * 2 * (6 + 4 + 1)
+    assert sum(trial.work for trial in trials) == 2 * 6 + 2 * 2 * (6 + 4 + 1)
     found = finish(GRID, store)
-    assert sum(call.updates * len(call.seeds) for call in calls) == sum(map(work, trials))
+    trained = sum(call.updates * len(call.seeds) for call in calls)
+    assert trained == sum(trial.work for trial in trials)
     assert not missing(GRID, store) and not missing(GRID[1], store)
     assert found.tickets.groupby("rewind").size().to_dict() == {0: 2, 2: 2, 5: 2}
     assert found.tickets.groupby("seed").final_test_accuracy.nunique().eq(1).all()

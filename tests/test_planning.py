@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from labkit.base.store import Store
+from labkit.base.workers import Call
 from labkit.engine.data import Data, Split
 from labkit.engine.training import Recipe
 from labkit.experiments import experiment as experiment_module, planning
 from labkit.experiments.experiment import Experiment, Task
 from labkit.experiments.planning import plan
 from labkit.experiments.running import run
-from labkit.experiments.scheduling import Chunk, work
 
 TINY = Experiment(
     task=Task(network="lenet-8-6", recipe=Recipe(iterations=10, batch_size=10)),
@@ -49,7 +49,7 @@ def test_a_plan_counts_the_work_exactly(tmp_path):
     store = Store(tmp_path, shipped=False)
     what = plan(TINY, store, seconds=0.01)
     assert (what.trials, what.stored, what.side_by_side) == (10, 0, 2)
-    assert what.iterations == sum(work(t) for number in range(3) for t in TINY.trials(number))
+    assert what.iterations == sum(t.work for number in range(3) for t in TINY.trials(number))
     assert what.seconds > what.iterations * what.milliseconds / 1000 > 0
     assert 50 < what.megabytes < 100_000 and what.gpu_megabytes == 0
 
@@ -82,7 +82,7 @@ def test_jobs_are_calibrated_at_the_same_time_and_share_the_work(tmp_path):
     ],
 )
 def test_a_run_ends_with_its_last_process(durations, after, alone, jobs, end):
-    chunks = [Chunk([], a == "y", frozenset(some)) for a, some in zip(alone, after, strict=True)]
+    chunks = [Call([], a == "y", frozenset(some)) for a, some in zip(alone, after, strict=True)]
     assert planning._last_end(durations, chunks, jobs) == end
 
 

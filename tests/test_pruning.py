@@ -19,7 +19,8 @@ from labkit import (
     shuffle_layers,
 )
 from labkit.engine.narrowing import surviving_units
-from labkit.engine.pruning import curvature
+from labkit.engine.networks import outline
+from labkit.engine.pruning import curvature, densities, removed
 from tests.synthetic import SHAPES, random_data
 
 LADDER = (  # Frankle & Carbin 2019: density of LeNet-300-100 by round
@@ -329,3 +330,39 @@ def test_the_curvature_of_a_replica_depends_on_its_own_weights_and_generator_alo
         assert own.shape == before[name].shape and (own >= 0).all() and own.any()
         torch.testing.assert_close(own[1:], alone[name], rtol=1e-3, atol=1e-6)
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.state().items())
+
+
+# What a plan says before anything is trained is what pruning does.
+
+
+@pytest.mark.parametrize("name", ["lenet-30-20", "conv-2", "resnet-8-w4", "vgg-small"])
+@pytest.mark.parametrize(
+    "pruning",
+    [
+        Pruning(rate=0.3, conv_rate=0.1, output_rate=0.15),
+        Pruning(rate=0.99),
+        Pruning(scope="global", rate=0.4),
+        Pruning(scope="global", rate=0.8, output_rate=0.0),
+        Pruning("structured", rate=0.4),
+        Pruning("structured", rate=0.97),
+    ],
+    ids=str,
+)
+def test_densities_told_beforehand_are_those_of_pruning(name: str, pruning: Pruning):
+    network = build(name, (3, 16, 16), 10).initialise([generator(0)])
+    masks = full_masks(network)
+    told = densities(pruning, outline(name, (3, 16, 16), 10), rounds=3)
+    assert told is not None and told[0] == 1
+    for expected in told[1:]:
+        masks = prune(pruning, network.state(), masks, [], units=network.units())
+        assert density(masks).item() == pytest.approx(expected, abs=1e-6)
+
+
+def test_densities_of_units_that_are_ranked_together_are_not_told():
+    pruning = Pruning("structured", scope="global", rate=0.4)
+    assert densities(pruning, outline("lenet-300-100"), rounds=3) is None
+
+
+def test_what_a_round_removes_is_rounded_and_leaves_the_least():
+    assert [removed(10, rate) for rate in (0.04, 0.05, 0.06, 0.5)] == [0, 0, 1, 5]
+    assert removed(10, 0.99, least=1) == 9 and removed(1, 0.9, least=1) == 0

@@ -20,7 +20,7 @@ from labkit.experiments import running, scheduling
 from labkit.experiments.experiment import REWIND, TREATMENTS, Experiment, Task, Treatment, Trial
 from labkit.experiments.results import tables
 from labkit.experiments.running import Evaluated, Finished, Progress, run
-from labkit.experiments.scheduling import in_chunks, missing, work
+from labkit.experiments.scheduling import in_chunks, missing
 from labkit.experiments.tickets import build_network
 from tests.synthetic import (
     SGD,
@@ -93,7 +93,7 @@ def test_at_k_a_ticket_starts_from_the_dense_network_after_k_iterations(
         if trial.round:  # biases and all of batch normalisation included
             assert_equal(start.state, apply_masks(at_k[trial.seed][0], start.masks))
             assert start.iteration == experiment.rewind
-            assert work(trial) == experiment.task.recipe.iterations - experiment.rewind
+            assert trial.work == experiment.task.recipe.iterations - experiment.rewind
             for name, tensor in initial(experiment, trial.seed).items():
                 if name.endswith("bias") or name.endswith("variance"):
                     assert not torch.equal(start.state[name], tensor), "they have been trained"
@@ -295,7 +295,9 @@ def test_jobs_report_the_same_events(store: Store) -> None:
     evaluated = [event for event in events if isinstance(event, Evaluated)]
     assert {trial for event in evaluated for trial in event.trials} == set(trials)
     progress = [event for event in events if isinstance(event, Progress)]
-    assert {p.total for p in progress} == {sum(map(work, trials))} and len(progress) > 1
+    assert {p.total for p in progress} == {sum(trial.work for trial in trials)} and len(
+        progress
+    ) > 1
     assert [p.done for p in progress] == sorted(p.done for p in progress)
     assert progress[-1].done == progress[-1].total
     assert {event.result["provenance"]["threads"] for event in finished} == {1}
@@ -443,7 +445,7 @@ def test_a_full_disk_stops_the_run_and_loses_nothing(
 def test_progress_counts_every_iteration_of_every_network(store: Store) -> None:
     events = list(run(FULL, store))
     progress = [event for event in events if isinstance(event, Progress)]
-    total = sum(work(trial) for number in range(3) for trial in FULL.trials(number))
+    total = sum(trial.work for number in range(3) for trial in FULL.trials(number))
     assert [p.done for p in progress] == sorted(p.done for p in progress)
     assert {p.total for p in progress} == {total} and progress[-1].done == total
     assert [p.round for p in progress] == sorted(p.round for p in progress)
@@ -456,7 +458,7 @@ def test_progress_counts_every_iteration_of_every_network(store: Store) -> None:
 def test_a_population_has_one_schedule_and_a_limited_size(monkeypatch) -> None:
     monkeypatch.setattr(scheduling, "population_limit", lambda *_: 3)
     trials = replace(FULL, treatments=tuple(TREATMENTS), draws=3).trials(1)
-    chunks = [chunk.trials for chunk in in_chunks(trials, "cpu")]
+    chunks = [chunk.argument for chunk in in_chunks(trials, "cpu")]
     assert sorted(t.key for chunk in chunks for t in chunk) == sorted(t.key for t in trials)
     for chunk in chunks:
         assert len(chunk) <= 3
@@ -470,8 +472,8 @@ def test_jobs_share_the_cache(monkeypatch) -> None:
     trials = replace(FULL, treatments=("reinitialise",), draws=5).trials(1)  # 2 and 10
     for jobs, most in ((1, 5), (2, 3), (3, 2), (5, 1), (9, 1)):
         chunks = in_chunks(trials, "cpu", jobs)
-        assert max(len(chunk.trials) for chunk in chunks) == most
-        assert sorted(t.key for c in chunks for t in c.trials) == sorted(t.key for t in trials)
+        assert max(len(chunk.argument) for chunk in chunks) == most
+        assert sorted(t.key for c in chunks for t in c.argument) == sorted(t.key for t in trials)
         assert {chunk.alone for chunk in chunks} == {jobs == 1}
 
 
@@ -484,7 +486,7 @@ def test_few_networks_train_alone_with_all_threads(monkeypatch) -> None:
         whole = ([1], [2], [3], [4], [3, 2])  # as if there were one job
         for chunks, sizes, word in zip(found, whole, alone, strict=True):
             if word == "y":
-                assert [len(chunk.trials) for chunk in chunks] == sizes
+                assert [len(chunk.argument) for chunk in chunks] == sizes
 
 
 def test_what_is_left_to_do_is_trained_in_the_chunks_in_which_it_would_have_been() -> None:
@@ -493,9 +495,9 @@ def test_what_is_left_to_do_is_trained_in_the_chunks_in_which_it_would_have_been
         chunks = in_chunks(trials, "cpu", jobs)
         for bits in range(2 ** len(chunks)):
             left = [chunk for number, chunk in enumerate(chunks) if bits >> number & 1]
-            todo = [trial for trial in trials if any(trial in chunk.trials for chunk in left)]
+            todo = [trial for trial in trials if any(trial in chunk.argument for chunk in left)]
             again = in_chunks(todo, "cpu", jobs)
-            assert [(c.trials, c.alone) for c in again] == [(c.trials, c.alone) for c in left]
+            assert [(c.argument, c.alone) for c in again] == [(c.argument, c.alone) for c in left]
 
 
 def test_what_a_chunk_waits_for_is_the_chunks_that_leave_what_it_starts_from(store: Store) -> None:
@@ -508,7 +510,7 @@ def test_what_a_chunk_waits_for_is_the_chunks_that_leave_what_it_starts_from(sto
     )
     chunks = in_chunks(missing(experiment, store), "cpu")
     names = [
-        {f"{'analysed ' * trial.analysis}{trial.label}" for trial in chunk.trials}
+        {f"{'analysed ' * trial.analysis}{trial.label}" for trial in chunk.argument}
         for chunk in chunks
     ]
     waits = {
@@ -533,7 +535,7 @@ def test_a_ticket_waits_for_a_dense_network_that_is_trained_again(store: Store) 
     for seed in REWOUND.seeds:
         (store.folder / f"{Trial(REWOUND, seed, 0, REWIND).dense_key(3)}.pt").unlink()
     chunks = in_chunks(missing(REWOUND, store), "cpu")
-    assert [{trial.round for trial in chunk.trials} for chunk in chunks] == [{0}, {2}]
+    assert [{trial.round for trial in chunk.argument} for chunk in chunks] == [{0}, {2}]
     assert [chunk.after for chunk in chunks] == [set(), {0}], "round 1, which it prunes, is known"
 
 

@@ -12,7 +12,7 @@ from labkit.engine.pruning import Pruning, curvature, prune
 from labkit.engine.training import Recipe, generator
 from labkit.experiments.experiment import REWIND, Experiment, Task, Treatment, Trial, all_trials
 from labkit.experiments.running import Finished, run
-from labkit.experiments.scheduling import in_chunks, work
+from labkit.experiments.scheduling import in_chunks
 from tests.synthetic import (
     DATA,
     SGD,
@@ -233,7 +233,7 @@ def test_scratch_b_has_the_dense_networks_arithmetic_but_at_most_twice_its_epoch
         stretched = round(min(2, ratio) * recipe.iterations)
         assert start.recipe == replace(recipe, iterations=stretched)
         assert start.iteration == 0
-        assert work(trial) == 2 * recipe.iterations >= stretched
+        assert trial.work == 2 * recipe.iterations >= stretched
         rates = [start.recipe.rate(t) for t in range(stretched)]
         for n, milestone in enumerate((0.5, 0.8)):
             first = round(milestone * stretched)
@@ -257,11 +257,11 @@ def test_networks_of_different_arithmetic_do_not_share_a_budget():
     mine = Treatment("mine", mask="random", weights="fresh", schedule="restarted", budget="flops")
     ours = replace(mine, name="ours", mask="ticket")
     experiment = replace(CONV, pruning=Pruning(rate=0.3), treatments=(mine, ours), draws=2)
-    chunks = [chunk.trials for chunk in in_chunks(experiment.trials(1), "cpu")]
+    chunks = [chunk.argument for chunk in in_chunks(experiment.trials(1), "cpu")]
     assert all(len(chunk) == 1 for chunk in chunks if chunk[0].label == "mine")
     assert any(len(chunk) > 1 for chunk in chunks if chunk[0].label == "ours")
     everywhere = replace(experiment, pruning=Pruning(scope="global", rate=0.3))
-    chunks = [chunk.trials for chunk in in_chunks(everywhere.trials(1), "cpu")]
+    chunks = [chunk.argument for chunk in in_chunks(everywhere.trials(1), "cpu")]
     assert all(len(chunk) == 1 for chunk in chunks if chunk[0].label != "rewind")
 
 

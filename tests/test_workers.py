@@ -18,6 +18,15 @@ from labkit.base.workers import Call, Ended, run_calls
 PATIENCE = 60  # seconds until a test that waits gives up
 
 
+def apply(call: tuple[Any, tuple[Any, ...]]) -> Iterator[Any]:
+    function, arguments = call
+    yield from function(*arguments)
+
+
+def calling(function: Any, arguments: tuple[Any, ...], *order: Any, **options: Any) -> Call[Any]:
+    return Call((function, arguments), *order, **options)
+
+
 def words(*given: object) -> Iterator[object]:
     yield from given
 
@@ -88,7 +97,7 @@ def gone(pid: int) -> bool:
 @pytest.mark.parametrize("jobs", [1, 2, 7])
 def test_all_that_calls_yield_comes_out_in_the_order_of_each(jobs: int, alone: bool) -> None:
     given = [("a", None, 1.5), (), ("b", {"c": torch.ones(2)})]
-    events = list(run_calls([Call(words, some, alone) for some in given], jobs))
+    events = list(run_calls(apply, [calling(words, some, alone) for some in given], jobs))
     for number, some in enumerate(given):
         *found, last = values(events, number)
         assert last == Ended() and str(found) == str(list(some))
@@ -97,8 +106,8 @@ def test_all_that_calls_yield_comes_out_in_the_order_of_each(jobs: int, alone: b
 
 
 def test_nothing_runs_beside_a_call_that_is_alone() -> None:
-    calls = [Call(threads, (), alone=number in (1, 4)) for number in range(6)]
-    for number, value in run_calls(calls, 2):
+    calls = [calling(threads, (), alone=number in (1, 4)) for number in range(6)]
+    for number, value in run_calls(apply, calls, 2):
         if calls[number].alone:
             assert value in (Ended(), (os.getpid(), torch.get_num_threads()))
             assert multiprocessing.active_children() == []
@@ -108,7 +117,7 @@ def test_nothing_runs_beside_a_call_that_is_alone() -> None:
 
 def test_calls_run_at_the_same_time(tmp_path: Path) -> None:
     a, b = tmp_path / "a", tmp_path / "b"
-    events = list(run_calls([Call(meet, (a, b)), Call(meet, (b, a))], 2))
+    events = list(run_calls(apply, [calling(meet, (a, b)), calling(meet, (b, a))], 2))
     assert sorted(values(events, 0) + values(events, 1), key=str) == [Ended(), Ended(), "a", "b"]
 
 
@@ -116,19 +125,19 @@ def test_calls_run_at_the_same_time(tmp_path: Path) -> None:
 def test_a_call_begins_after_those_that_it_needs(jobs: int, tmp_path: Path) -> None:
     a, b = tmp_path / "a", tmp_path / "b"
     calls = [
-        Call(leave, (a,)),
-        Call(leave, (b,), after=frozenset({0})),
-        Call(find, (a, b), after=frozenset({0, 1})),
-        Call(find, (a,), after=frozenset({0})),
+        calling(leave, (a,)),
+        calling(leave, (b,), after=frozenset({0})),
+        calling(find, (a, b), after=frozenset({0, 1})),
+        calling(find, (a,), after=frozenset({0})),
     ]
-    events = list(run_calls(calls, jobs))
+    events = list(run_calls(apply, calls, jobs))
     assert values(events, 2) == [[True, True], Ended()]
     assert values(events, 3) == [[True], Ended()]
 
 
 def test_no_more_calls_run_at_a_time_than_jobs() -> None:
     begun, most = set[int](), 0
-    for number, value in run_calls([Call(words, ("begun",))] * 9, 3):
+    for number, value in run_calls(apply, [calling(words, ("begun",))] * 9, 3):
         begun ^= {number}
         most = max(most, len(begun), len(multiprocessing.active_children()))
         assert value in ("begun", Ended())
@@ -137,16 +146,16 @@ def test_no_more_calls_run_at_a_time_than_jobs() -> None:
 
 def test_of_numbers_processes_send_some(tmp_path: Path) -> None:
     numbers = 10_000
-    here = list(run_calls([Call(count_to, (numbers,), alone=True)] * 2, 2))
+    here = list(run_calls(apply, [calling(count_to, (numbers,), alone=True)] * 2, 2))
     assert values(here, 0) == [*range(numbers), Ended()]
-    there = values(list(run_calls([Call(count_to, (numbers,))] * 2, 2)), 0)
+    there = values(list(run_calls(apply, [calling(count_to, (numbers,))] * 2, 2)), 0)
     assert there[0] == 0 and there[-1] == Ended() and len(there) < numbers
     assert there[:-1] == sorted(there[:-1])
 
 
 def test_processes_have_one_thread_each() -> None:
     before = torch.get_num_threads()
-    events = list(run_calls([Call(threads, ())] * 2, 2))
+    events = list(run_calls(apply, [calling(threads, ())] * 2, 2))
     (one, first), (other, second) = values(events, 0)[0], values(events, 1)[0]
     assert len({one, other, os.getpid()}) == 3
     assert first == second == 1 and torch.get_num_threads() == before
@@ -156,7 +165,9 @@ def test_what_a_call_raises_is_raised_and_ends_the_others(tmp_path: Path) -> Non
     started = tmp_path / "started"
     found = []
     with pytest.raises(ValueError, match="no further") as raised:
-        for _, value in run_calls([Call(go_on_for_ever, (started,)), Call(stumble, (started,))], 2):
+        for _, value in run_calls(
+            apply, [calling(go_on_for_ever, (started,)), calling(stumble, (started,))], 2
+        ):
             found.append(value)
     assert "so far so good" in found
     assert "in stumble" in str(raised.value.__cause__), "it says where it was raised"
@@ -165,13 +176,13 @@ def test_what_a_call_raises_is_raised_and_ends_the_others(tmp_path: Path) -> Non
 
 def test_a_process_that_dies_is_an_error_which_names_memory() -> None:
     with pytest.raises(RuntimeError, match=r"died with status -9, as when memory runs out"):
-        list(run_calls([Call(drop_dead, ())] * 2, 2))
+        list(run_calls(apply, [calling(drop_dead, ())] * 2, 2))
     assert multiprocessing.active_children() == []
 
 
 def test_to_close_ends_the_processes(tmp_path: Path) -> None:
     paths = [tmp_path / "a", tmp_path / "b"]
-    running = run_calls([Call(go_on_for_ever, (path,)) for path in paths], 2)
+    running = run_calls(apply, [calling(go_on_for_ever, (path,)) for path in paths], 2)
     next(running)
     wait_for(*paths)
     running.close()
@@ -185,7 +196,7 @@ def test_nobody_survives_the_process_that_pulled(tmp_path: Path, root: Path) -> 
         "from labkit.base.workers import Call, run_calls\n"
         "from tests.test_workers import go_on_for_ever\n"
         "paths = [pathlib.Path(word) for word in sys.argv[1:]]\n"
-        "for _ in run_calls([Call(go_on_for_ever, (path,)) for path in paths], len(paths)): pass\n"
+        "for _ in run_calls(go_on_for_ever, [Call(path) for path in paths], len(paths)): pass\n"
     )
     paths = [tmp_path / name for name in "abc"]
     process = subprocess.Popen([sys.executable, "-c", script, *map(str, paths)], cwd=root)

@@ -15,23 +15,25 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
-from typing import Any, Protocol
+from typing import Any, Generic, TypeVar
 
 import torch
 
 EVERY = 0.05  # seconds between two numbers that a process sends
 
 
+A = TypeVar("A")
+
+
 @dataclass(frozen=True)
-class Call:
-    """A call of a generator function.
+class Call(Generic[A]):
+    """What a generator function is called with.
 
     alone: it runs in this process, with all of torch's threads and with nothing beside it. after:
     the calls that must have ended before it begins, by their places in the sequence.
     """
 
-    function: Callable[..., Iterator[Any]]
-    arguments: tuple[Any, ...]
+    argument: A
     alone: bool = False
     after: frozenset[int] = frozenset()
 
@@ -41,7 +43,9 @@ class Ended:
     """Comes after the last that a call yields."""
 
 
-def run_calls(calls: Sequence[Call], jobs: int) -> Iterator[tuple[int, Any]]:
+def run_calls(
+    function: Callable[[A], Iterator[Any]], calls: Sequence[Call[A]], jobs: int
+) -> Iterator[tuple[int, Any]]:
     """Everything that the calls yield, each with the place of its call; `Ended` when one has ended.
 
     jobs: how many run at a time, from 1, each in a process of its own with one thread. Of whole
@@ -56,12 +60,12 @@ def run_calls(calls: Sequence[Call], jobs: int) -> Iterator[tuple[int, Any]]:
             for number in next_to_begin(waiting, ended, len(running), jobs):
                 call = waiting.pop(number)
                 if call.alone:
-                    for value in call.function(*call.arguments):
+                    for value in function(call.argument):
                         yield number, value
                     ended.add(number)
                     yield number, Ended()
                 else:
-                    process = _Process(number, call)
+                    process = _Process(number, function, call.argument)
                     running[process.connection] = process
             for connection in wait(list(running)) if running else ():
                 process = running[connection]  # type: ignore[index]
@@ -77,17 +81,8 @@ def run_calls(calls: Sequence[Call], jobs: int) -> Iterator[tuple[int, Any]]:
             process.finish()
 
 
-class _Waiting(Protocol):
-    """What `next_to_begin` asks of a call."""
-
-    @property
-    def alone(self) -> bool: ...
-    @property
-    def after(self) -> frozenset[int]: ...
-
-
 def next_to_begin(
-    waiting: Mapping[int, _Waiting], ended: set[int], running: int, jobs: int
+    waiting: Mapping[int, Call[Any]], ended: set[int], running: int, jobs: int
 ) -> list[int]:
     """Which of the waiting begin now, in their order: as many as make `jobs`, or one alone, which
     nothing overtakes.
@@ -105,9 +100,9 @@ def next_to_begin(
 
 
 class _Process:
-    """A process that runs a call and sends what it yields."""
+    """A process that calls a generator function and sends what it yields."""
 
-    def __init__(self, number: int, call: Call) -> None:
+    def __init__(self, number: int, function: Callable[[A], Iterator[Any]], argument: A) -> None:
         # A fork shares the memory of torch and of the data; of torch's threads, which it does not
         # inherit, it needs none. Where there is a GPU, torch does not train in a fork.
         forks = sys.platform == "linux" and not torch.cuda.is_available()
@@ -116,7 +111,7 @@ class _Process:
         self.number = number
         self.connection, sender = context.Pipe(duplex=False)
         ends = self.connection, sender
-        self._process = context.Process(target=_send, args=(*ends, call), daemon=True)
+        self._process = context.Process(target=_send, args=(*ends, function, argument), daemon=True)
         self._process.start()
         sender.close()
 
@@ -149,7 +144,9 @@ class _Raised:
     traceback: str
 
 
-def _send(receiver: Connection, sender: Connection, call: Call) -> None:
+def _send(
+    receiver: Connection, sender: Connection, function: Callable[[A], Iterator[Any]], argument: A
+) -> None:
     """Run a call to its end, to SIGTERM, or until nobody receives any more."""
     receiver.close()  # each end is open in one process then, so either notices when the other dies
     # Ctrl-C in a terminal reaches every process of the group; the one that pulls decides.
@@ -158,17 +155,17 @@ def _send(receiver: Connection, sender: Connection, call: Call) -> None:
     gc.freeze()  # to look for garbage writes to every object, which would then not be shared
     torch.set_num_threads(1)
     try:
-        for value in _guarded(call):
+        for value in _guarded(function(argument)):
             sender.send_bytes(pickle.dumps(value))
     except BrokenPipeError:
         return
 
 
-def _guarded(call: Call) -> Iterator[Any]:
+def _guarded(values: Iterator[Any]) -> Iterator[Any]:
     """What a call yields, with an end; of whole numbers one now and then."""
     sent = 0.0
     try:
-        for value in call.function(*call.arguments):
+        for value in values:
             if not isinstance(value, int):
                 yield value
             elif time.monotonic() > sent + EVERY:

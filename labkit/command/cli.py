@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from labkit.base.store import Store
-    from labkit.experiments.presets import Study
+    from labkit.experiments.experiment import Study
     from labkit.experiments.results import Tables
 
 DONE, FAILED, BAD_INPUT, BROKEN_PIPE, INTERRUPTED, TERMINATED = 0, 1, 2, 141, 130, 143

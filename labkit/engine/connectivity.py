@@ -11,11 +11,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from labkit.base.generators import Pieces, complete
+from labkit.base.generators import InPieces, Pieces
 from labkit.base.validation import choice, whole
 from labkit.engine.data import Data, Split
 from labkit.engine.networks import BatchNorm, Population, State
-from labkit.engine.training import Recipe, evaluate_on, evaluating, flip_and_crop
+from labkit.engine.training import Recipe, evaluate_on, flip_and_crop
 
 STABLE = 0.02  # instability below which training counts as stable (Frankle et al. 2020, section 3)
 STATISTICS = ("re-estimated", "interpolated")
@@ -49,7 +49,7 @@ class Instability:
 
 
 @dataclass(frozen=True)
-class Path:
+class ErrorPath:
     """Error rates in [0, 1] along a line. alphas, train_error, test_error: (A,) each."""
 
     alphas: Tensor
@@ -78,6 +78,8 @@ def instability(errors: Tensor) -> float:
     return (errors.max() - (errors[0] + errors[-1]) / 2).item()
 
 
+@InPieces
+@torch.no_grad()
 def error_along(
     network: Population,
     one: State,
@@ -85,42 +87,30 @@ def error_along(
     data: Data,
     analysis: Instability,
     recipe: Recipe,
-) -> Path:
+) -> Pieces[ErrorPath]:
     """Train and test error on the line between two states of a network.
 
     network: a population of this architecture, left as it is; one, other: states of single
     networks, masked where they are pruned; recipe: by which they were trained. The ends are
     evaluated exactly as they were trained; batch-norm statistics between them are as
-    `analysis.statistics` says.
+    `analysis.statistics` says. Its pieces are batches.
     """
-    return complete(going_along(network, one, other, data, analysis, recipe))
-
-
-@torch.no_grad()
-def going_along(
-    network: Population,
-    one: State,
-    other: State,
-    data: Data,
-    analysis: Instability,
-    recipe: Recipe,
-) -> Pieces[Path]:
-    """The same in pieces."""
     alphas = torch.linspace(0, 1, analysis.alphas)
     train: list[Tensor] = []
     test: list[Tensor] = []
     sample = data.train[: analysis.train_examples]
-    for some in alphas.split(SIDE_BY_SIDE):
-        states = interpolate(one, other, some)
+    for beside in alphas.split(SIDE_BY_SIDE):  # (A,), networks that are evaluated together
+        states = interpolate(one, other, beside)  # name -> (A, ...)
         line = network.with_state(states)
         if analysis.statistics == "re-estimated":
             reestimate_statistics(line, data, sample, recipe.augmentation)
-            inside = (some > 0) & (some < 1)
+            # The ends keep the statistics with which they were trained.
+            inside = (beside > 0) & (beside < 1)
             line.load_state_dict({n: _where(inside, t, states[n]) for n, t in line.state().items()})
         for split, errors in ((sample, train), (data.test, test)):
-            measured = yield from evaluating(line, data, split, recipe.precision)
+            measured = yield from evaluate_on.pieces(line, data, split, recipe.precision)
             errors.append(1 - measured.accuracy)
-    return Path(alphas, torch.cat(train), torch.cat(test))
+    return ErrorPath(alphas, torch.cat(train), torch.cat(test))
 
 
 @torch.no_grad()
@@ -214,8 +204,8 @@ def error_surface(
     shares = torch.stack([1 - of_second - of_third, of_second, of_third]).flatten(1)  # (3, B * A)
     norms = any(isinstance(module, BatchNorm) for module in network.modules())
     errors = []
-    for some in shares.split(SIDE_BY_SIDE, 1):  # some networks of the grid side by side
-        grid = network.with_state(_combine(parts, some))
+    for beside in shares.split(SIDE_BY_SIDE, 1):  # (3, R), networks that are evaluated together
+        grid = network.with_state(_combine(parts, beside))
         if norms:
             reestimate_statistics(grid, data, split)
         errors.append(1 - evaluate_on(grid, data, split).accuracy)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from labkit.engine.networks import Masks, Population, State, Units
+from labkit.engine.optimizers import Moments
 
 Alive = dict[str, Tensor]  # name of a layer -> bool (R, units), True where the unit survives
 
@@ -75,6 +76,21 @@ def widen_state(state: State, masks: Masks, units: Sequence[Units]) -> State:
             whole[replica].index_copy_(axis - 1, _index(s), tensor[replica])
         result[name] = whole
     return result
+
+
+def narrow_moments(
+    moments: Moments, names: Sequence[str], masks: Masks, units: Sequence[Units]
+) -> Moments:
+    """The moments of surviving units. moments: of the parameters with these names, each shaped like
+    its parameter; a count of steps, which has no axes, stays as it is.
+    """
+    narrowed = [dict(part) for part in moments]
+    for kind in sorted({kind for part in moments for kind, value in part.items() if value.ndim}):
+        whole = {name: part[kind] for name, part in zip(names, moments, strict=True)}
+        small = narrow_state(whole, masks, units)
+        for name, part in zip(names, narrowed, strict=True):
+            part[kind] = small[name]
+    return narrowed
 
 
 def _cuts(

@@ -345,6 +345,14 @@ def build(
     return Population(name, nn.Sequential(*layers))
 
 
+def outline(
+    name: str, image_shape: tuple[int, int, int] = (3, 32, 32), classes: int = 10
+) -> Population:
+    """The named network with shapes and no memory, on torch's meta device; arguments of `build`."""
+    with torch.device("meta"):
+        return build(name, image_shape, classes)
+
+
 def _lenet(replicas: int, inputs: int, widths: Sequence[int], classes: int) -> list[nn.Module]:
     """Fully connected, ReLU between (Frankle & Carbin 2019, section 2)."""
     layers: list[nn.Module] = []

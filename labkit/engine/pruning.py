@@ -195,17 +195,23 @@ def _prune_units(
     return keep_units(masks, units, kept)
 
 
+def removed(count: int, rate: float, least: int = 0) -> int:
+    """How many of `count` survivors one round removes: round(rate x count), while `least` stay."""
+    return max(0, min(round(rate * count), count - least))
+
+
 def remove_lowest(scores: Tensor, mask: Tensor, rate: float, *, least: int = 0) -> Tensor:
     """Remove round(rate x survivors) of the survivors with the lowest scores, in each replica.
 
     scores: (R, ...); mask: bool, (R, ...). Ties go in the order of their index. least: so many
     survivors stay in any case.
     """
-    kept = mask.clone().flatten(1)
+    kept = mask.clone().flatten(1)  # (R, N)
     for replica, row in enumerate(kept):
-        alive = row.nonzero().squeeze(1)
-        ranking = scores[replica].flatten()[alive].argsort(stable=True)
-        row[alive[ranking[: max(0, min(round(rate * len(alive)), len(alive) - least))]]] = False
+        alive = row.nonzero().squeeze(1)  # where the survivors are: masks never grow back
+        order = scores[replica].flatten()[alive].argsort(stable=True)  # lowest first
+        lowest = order[: removed(len(alive), rate, least)]  # an exact count, not a threshold
+        row[alive[lowest]] = False
     return kept.view_as(mask)
 
 
@@ -219,6 +225,53 @@ def _remove_lowest_of_all(scores: State, masks: Masks, rate: float, least: int =
     )
     pieces = kept.split([mask[0].numel() for mask in masks.values()], 1)
     return {n: piece.view_as(masks[n]) for n, piece in zip(masks, pieces, strict=True)}
+
+
+def densities(pruning: Pruning, network: Population, rounds: int) -> tuple[float, ...] | None:
+    """The density after each round, `rounds` + 1 numbers from 1.0 on; None where it depends on the
+    training: which layers lose units that are ranked together.
+
+    network: of any weights, one on the meta device included.
+    """
+    if pruning.structured:
+        return None if pruning.scope == "global" else _unit_densities(pruning, network, rounds)
+    weights = dict[str, Tensor](network.prunable())
+    rates = pruning.rates(weights)
+    sizes = {name: weight[0].numel() for name, weight in weights.items()}
+    total = sum(sizes.values())
+    if pruning.scope == "global":  # one heap of all layers that take part
+        heap = sum(size for name, size in sizes.items() if rates[name] > 0)
+        sizes, rates = {"heap": heap, "rest": total - heap}, {"heap": pruning.rate, "rest": 0.0}
+    found = [1.0]
+    for _ in range(rounds):
+        sizes = {name: size - removed(size, rates[name]) for name, size in sizes.items()}
+        found.append(sum(sizes.values()) / total)
+    return tuple(found)
+
+
+def _unit_densities(pruning: Pruning, network: Population, rounds: int) -> tuple[float, ...]:
+    units, weights = network.units(), network.prunable()
+    rates = pruning.layer_rates or (pruning.rate,) * len(units)
+    whole = {unit.layer: weights[f"{unit.layer}.weight"].shape[1] for unit in units}
+    alive = dict(whole)
+    written_by = {f"{unit.reader}.weight": unit.layer for unit in units}
+
+    def share(layer: str | None) -> float:  # of a layer's units that are left
+        return alive[layer] / whole[layer] if layer in alive else 1.0
+
+    def density() -> float:  # rows go with a layer's own units, columns with those it reads
+        kept = (
+            weight[0].numel() * share(name.removesuffix(".weight")) * share(written_by.get(name))
+            for name, weight in weights.items()
+        )
+        return sum(kept) / sum(weight[0].numel() for weight in weights.values())
+
+    found = [1.0]
+    for _ in range(rounds):
+        for unit, rate in zip(units, rates, strict=True):
+            alive[unit.layer] -= removed(alive[unit.layer], rate, least=1)
+        found.append(density())
+    return tuple(found)
 
 
 def curvature(

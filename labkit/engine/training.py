@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from labkit.base.generators import Pieces, between, complete
+from labkit.base.generators import InPieces, Pieces, between
 from labkit.base.validation import choice, fraction, positive, several, whole
 from labkit.engine.data import Data, Split
 from labkit.engine.gradients import autocast, gradients_of
@@ -228,17 +228,17 @@ class _Lowest:
 def _evaluation(
     network: Population, data: Data, recipe: Recipe, iteration: int, lowest: _Lowest
 ) -> Pieces[Evaluation]:
-    validation = yield from evaluating(network, data, data.validation, recipe.precision)
+    validation = yield from evaluate_on.pieces(network, data, data.validation, recipe.precision)
     lowest.look(network, iteration, validation.loss)
     if iteration < recipe.iterations:
         return Evaluation(validation)
-    test = yield from evaluating(network, data, data.test, recipe.precision)
+    test = yield from evaluate_on.pieces(network, data, data.test, recipe.precision)
     stopped = Measurement(test.loss.clone(), test.accuracy.clone())
     earlier = lowest.iteration < iteration
     if earlier.any():
         state = {name: tensor[earlier] for name, tensor in lowest.state.items()}
         then = network.with_state(state)
-        found = yield from evaluating(then, data, data.test, recipe.precision)
+        found = yield from evaluate_on.pieces(then, data, data.test, recipe.precision)
         stopped.loss[earlier], stopped.accuracy[earlier] = found.loss, found.accuracy
     return Evaluation(validation, test, EarlyStop(lowest.iteration, stopped))
 
@@ -313,21 +313,15 @@ def flip_and_crop(images: Tensor, noises: Sequence[Noise], iteration: int) -> Te
     return padded.gather(3, rows).gather(4, columns)
 
 
+@InPieces
+@torch.no_grad()
 def evaluate_on(
     network: Population, data: Data, split: Split, precision: str = "float32"
-) -> Measurement:
+) -> Pieces[Measurement]:
     """Mean cross-entropy and accuracy of every replica over all examples of a split.
 
-    Batch normalisation uses its running statistics. No example is dropped.
+    Batch normalisation uses its running statistics. No example is dropped. Its pieces are batches.
     """
-    return complete(evaluating(network, data, split, precision))
-
-
-@torch.no_grad()
-def evaluating(
-    network: Population, data: Data, split: Split, precision: str = "float32"
-) -> Pieces[Measurement]:
-    """The same in pieces: a generator that yields between batches, and returns the measurement."""
     network.eval()
     most = EVALUATED if split.labels.device.type == "cpu" else EVALUATED_ON_GPU
     size = max(100, most // network.replicas)

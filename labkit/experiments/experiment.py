@@ -9,19 +9,17 @@ at iteration `rewind`, and trains them again. That chain is always run; the othe
 experiment are trained on its masks, beside it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass, replace
 from functools import lru_cache
-from typing import Any
-
-import torch
+from typing import Any, TypeAlias
 
 from labkit.base.store import key_of
 from labkit.base.validation import choice, instance, several, whole
 from labkit.engine.connectivity import Instability
 from labkit.engine.data import NORMALISATIONS, Data, load, validate_name
-from labkit.engine.networks import build, validate_network
-from labkit.engine.pruning import Pruning
+from labkit.engine.networks import outline, validate_network
+from labkit.engine.pruning import Pruning, removed
 from labkit.engine.training import Recipe
 
 
@@ -58,6 +56,9 @@ class Task:
             examples=self.examples,
             image_size=self.image_size,
         )
+
+
+MOST_EPOCHS = 2  # times the dense network's, for the budget "flops" (Liu et al. 2019, section 3)
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,26 @@ class Treatment:
         """Whether chance has a part in it, so that several draws differ."""
         return self.mask != "ticket" or self.weights in ("fresh", "rescaled")
 
+    def start(self, rewind: int) -> int:
+        """The iteration of the schedule and the data order at which it trains from iteration k."""
+        return 0 if self.schedule == "restarted" or self.budget != "epochs" else rewind
+
+    def recipe(self, dense: Recipe, gain: float = MOST_EPOCHS) -> Recipe:
+        """How it trains, from how the dense network was trained.
+
+        gain: FLOPs(dense) / FLOPs(what is left), which the budget "flops" spends on more epochs.
+        """
+        recipe = dense
+        if self.schedule == "last":
+            last = dense.rate(dense.iterations - 1)
+            recipe = replace(recipe, learning_rate=last, milestones=(), warmup=0)
+        if self.budget == "quarter":
+            recipe = replace(recipe, iterations=max(1, dense.iterations // 4))
+        elif self.budget == "flops":
+            epochs = min(MOST_EPOCHS, gain)
+            recipe = replace(recipe, iterations=round(epochs * dense.iterations))
+        return recipe
+
 
 REWIND = Treatment("rewind")
 TREATMENTS = {
@@ -124,8 +145,7 @@ thing: fresh weights in what is left, trained for the same epochs."""
 @lru_cache(maxsize=64)
 def _widths(network: str) -> tuple[tuple[str, int, bool], ...]:
     """The layers that have units to lose: name, number of units, whether normalised."""
-    with torch.device("meta"):  # shapes without memory
-        population = build(network, (3, 32, 32), 10)
+    population = outline(network)
     layers = dict(population.named_modules())
     return tuple(
         (unit.layer, int(layers[unit.layer].weight.shape[1]), unit.norm is not None)
@@ -253,12 +273,16 @@ class Experiment:
         for (layer, units), rate in zip(layers, rates, strict=True):
             left = units
             for number in range(1, self.rounds + 1):
-                left -= round(rate * left)
+                left -= removed(left, rate)
                 if left < least:
                     raise ValueError(
                         f"pruning.{name} must leave every layer a unit, not {rate}: of {units} "
                         f"units in {layer} it leaves {left} after round {number}"
                     )
+
+    def __iter__(self) -> Iterator["Experiment"]:
+        """Itself: one experiment is a study of one."""
+        yield self
 
     def trials(self, round_number: int) -> list["Trial"]:
         """The networks of one round: the chain of every seed first, then the treatments, then the
@@ -328,9 +352,28 @@ class Trial:
         """The iteration of the schedule and the data order at which its training starts."""
         if self.round == 0:
             return self.experiment.rewind if self.analysis else 0
-        treatment = self.treatment
-        restarted = treatment.schedule == "restarted" or treatment.budget != "epochs"
-        return 0 if restarted else self.experiment.rewind
+        return self.treatment.start(self.experiment.rewind)
+
+    def recipe(self, gain: float = MOST_EPOCHS) -> Recipe:
+        """How it trains. gain: see `Treatment.recipe`; without one the longest that it can be."""
+        dense = self.experiment.task.recipe
+        if self.round == 0:
+            return dense
+        return self.treatment.recipe(dense if self.slims else replace(dense, slimming=0.0), gain)
+
+    @property
+    def work(self) -> int:
+        """Iterations of one network that it trains for; with the budget "flops" at most."""
+        once = self.recipe().iterations - self.start
+        return once * (self.experiment.instability.copies - 1) if self.analysis else once
+
+    @property
+    def restores(self) -> bool:
+        """Whether it starts with the optimizer's moments at the rewind iteration, or with none."""
+        if self.start == 0 or self.treatment.weights != "rewound":
+            return False
+        # Copies of the dense network go on as if nothing had happened.
+        return self.round == 0 or self.experiment.optimizer_state == "restored"
 
     @property
     def analysed(self) -> bool:
@@ -406,7 +449,12 @@ class Trial:
         return [replace(self, analysis=False), *parents] if self.analysis else parents
 
 
-def all_trials(experiment: Experiment | Sequence[Experiment]) -> list[Trial]:
-    """The trials of one experiment or several, each after those that it needs."""
-    several = [experiment] if isinstance(experiment, Experiment) else experiment
-    return [t for e in several for number in range(e.rounds + 1) for t in e.trials(number)]
+Study: TypeAlias = Iterable[Experiment]
+"""Experiments that belong together, and share the networks that they have in common; one of them
+is a study as it is.
+"""
+
+
+def all_trials(study: Study) -> list[Trial]:
+    """The trials of a study, each after those that it needs."""
+    return [t for e in study for number in range(e.rounds + 1) for t in e.trials(number)]

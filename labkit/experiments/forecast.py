@@ -6,22 +6,19 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-import torch
-from torch import Tensor
-
 from labkit.base.store import Store
 from labkit.engine.data import FOLDER
-from labkit.engine.networks import Population, build
-from labkit.engine.pruning import Pruning
+from labkit.engine.networks import outline
+from labkit.engine.pruning import Pruning, densities as pruning_densities
 from labkit.experiments.experiment import Experiment, Task
 from labkit.experiments.planning import plan
 from labkit.experiments.progress import duration
-from labkit.experiments.scheduling import missing, work
+from labkit.experiments.scheduling import missing
 
 BINDER_MEGABYTES, BINDER_SECONDS = 2_000, 3_600  # over the first the kernel is killed
 BUNDLED = ("mnist", "cifar10-16")
 _CALIBRATION = 0.3  # seconds
-_SHAPES = {"mnist": (1, 28, 28), "fashion-mnist": (1, 28, 28), "kmnist": (1, 28, 28),
+_SHAPES = {"mnist": (1, 28, 28), "fashion_mnist": (1, 28, 28), "kmnist": (1, 28, 28),
            "cifar10-16": (3, 16, 16), "cifar10": (3, 32, 32), "cifar100": (3, 32, 32)}  # fmt: skip
 
 
@@ -81,75 +78,38 @@ class Forecaster:
             whole = plan(experiment, empty, self.device, seconds=_CALIBRATION)
             self._costs[key] = whole.seconds / max(1, whole.iterations), whole.megabytes
         per_iteration, megabytes = self._costs[key]
-        return Forecast(len(todo), per_iteration * sum(map(work, todo)), megabytes)
+        return Forecast(len(todo), per_iteration * sum(trial.work for trial in todo), megabytes)
 
 
 @lru_cache(maxsize=256)
-def densities(task: Task, pruning: Pruning, rounds: int) -> tuple[float, ...]:
-    """The density after each round, `rounds` + 1 numbers from 1.0 on.
-
-    Exact, but for units pruned with global scope: which layers lose them depends on the training,
-    and here every layer loses its share.
+def densities(task: Task, pruning: Pruning, rounds: int) -> tuple[float, ...] | None:
+    """The density after each round of pruning a task's network, as `labkit.engine.pruning` tells
+    it: `rounds` + 1 numbers from 1.0 on, or None where they depend on the training.
     """
     channels, height, width = _SHAPES.get(task.dataset) or task.data().image_shape
-    size = task.image_size
-    shape = (channels, size or height, size or width)
+    shape = (channels, task.image_size or height, task.image_size or width)
     classes = 100 if task.dataset == "cifar100" else 10
-    with torch.device("meta"):  # shapes without memory
-        network = build(task.network, shape, classes)
-    if pruning.structured:
-        return _unit_densities(network, pruning, rounds)
-    weights = dict[str, Tensor](network.prunable())
-    rates = pruning.rates(weights)
-    sizes = {name: weight.numel() for name, weight in weights.items()}
-    if pruning.scope == "global":  # one heap of all layers that take part
-        heap = sum(size for name, size in sizes.items() if rates[name] > 0)
-        rest = sum(sizes.values()) - heap
-        sizes, rates = {"heap": heap, "rest": rest}, {"heap": pruning.rate, "rest": 0.0}
-    total, found = sum(sizes.values()), [1.0]
-    for _ in range(rounds):
-        sizes = {name: size - round(rates[name] * size) for name, size in sizes.items()}
-        found.append(sum(sizes.values()) / total)
-    return tuple(found)
+    return pruning_densities(pruning, outline(task.network, shape, classes), rounds)
 
 
 def rate_for(task: Task, pruning: Callable[[float], Pruning], rounds: int, target: float) -> float:
     """The rate per round, in thousandths, whose last density is nearest to the target.
 
-    pruning: from a rate to the pruning with that rate. Raises what it and `densities` raise.
+    pruning: from a rate to the pruning with that rate. Raises what it and `densities` raise, and
+    ValueError where the density depends on the training.
     """
 
     def reached(thousandths: int) -> float:
-        return densities(task, pruning(thousandths / 1000), rounds)[-1]
+        found = densities(task, pruning(thousandths / 1000), rounds)
+        if found is None:
+            raise ValueError(
+                "how much is left cannot be chosen where the filters of all layers are ranked "
+                "together: which go depends on the training; choose how much each round removes"
+            )
+        return found[-1]
 
     low, high = 1, 999  # the density falls as the rate grows
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if reached(middle) > target else (low, middle)
     return min((low, high), key=lambda rate: abs(reached(rate) - target)) / 1000
-
-
-def _unit_densities(network: Population, pruning: Pruning, rounds: int) -> tuple[float, ...]:
-    units, weights = network.units(), network.prunable()
-    rates = pruning.layer_rates or (pruning.rate,) * len(units)
-    count = {unit.layer: weights[f"{unit.layer}.weight"].shape[1] for unit in units}
-    alive = dict(count)
-    writer = {f"{unit.reader}.weight": unit.layer for unit in units}
-
-    def left(layer: str | None) -> float:
-        return alive[layer] / count[layer] if layer in alive else 1.0
-
-    def density() -> float:
-        kept = (
-            weight.numel() * left(name.removesuffix(".weight")) * left(writer.get(name))
-            for name, weight in weights.items()
-        )
-        return sum(kept) / sum(weight.numel() for weight in weights.values())
-
-    found = [1.0]
-    for _ in range(rounds):
-        for unit, rate in zip(units, rates, strict=True):
-            n = alive[unit.layer]
-            alive[unit.layer] = max(1, n - round(rate * n))
-        found.append(density())
-    return tuple(found)

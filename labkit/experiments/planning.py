@@ -10,6 +10,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from heapq import heappop, heappush
 from pathlib import Path
 from statistics import mean
@@ -22,8 +23,8 @@ from labkit.engine.data import Data
 from labkit.engine.networks import Population, build
 from labkit.engine.pruning import full_masks
 from labkit.engine.training import Recipe, evaluate_on, generator, train
-from labkit.experiments.experiment import Experiment, Task, Trial, all_trials
-from labkit.experiments.scheduling import Chunk, in_chunks, missing, work
+from labkit.experiments.experiment import Study, Task, Trial, all_trials
+from labkit.experiments.scheduling import in_chunks, missing
 
 WARM_UP = 3  # iterations that are not timed: the first ones allocate
 BASE = 350.0  # megabytes of Python and torch, where the system does not say
@@ -50,7 +51,7 @@ class Plan:
 
 
 def plan(
-    experiment: Experiment | Sequence[Experiment],
+    study: Study,
     store: Store,
     device: str = "cpu",
     jobs: int = 1,
@@ -62,22 +63,22 @@ def plan(
     Narrow networks are counted like whole ones, so it is an upper bound with structured pruning.
     Nothing is trained where everything is stored. Raises what loading the data raises.
     """
-    todo = missing(experiment, store)
-    trials = len({trial.key for trial in all_trials(experiment)})
+    todo = missing(study, store)
+    trials = len({trial.key for trial in all_trials(study)})
     if not todo:
         return Plan(trials, trials)
     chunks = in_chunks(todo, device, jobs)
     kinds: defaultdict[tuple[Task, bool], list[list[Trial]]] = defaultdict(list)
     for chunk in chunks:
-        kinds[chunk.trials[0].experiment.task, chunk.alone].append(chunk.trials)
+        kinds[chunk.argument[0].experiment.task, chunk.alone].append(chunk.argument)
     costs, iterations = {}, {}
     for (task, alone), some in kinds.items():
         usual = Counter(map(len, some)).most_common(1)[0][0]
         costs[task, alone] = _calibrate(task, usual, device, 1 if alone else jobs, seconds)
-        iterations[task, alone] = sum(work(trial) for trials in some for trial in trials)
+        iterations[task, alone] = sum(trial.work for trials in some for trial in trials)
     total = sum(iterations.values())
     durations = [
-        sum(costs[t.experiment.task, chunk.alone].seconds(t) for t in chunk.trials)
+        sum(costs[t.experiment.task, chunk.alone].seconds(t) for t in chunk.argument)
         for chunk in chunks
     ]
     return Plan(
@@ -108,17 +109,17 @@ class _Costs:
 
     def seconds(self, trial: Trial) -> float:
         """Of a trial, whatever is evaluated in it included."""
-        return work(trial) * self.iteration + _evaluated_examples(trial, self.data) * self.example
+        return trial.work * self.iteration + _evaluated_examples(trial, self.data) * self.example
 
 
 def _calibrate(task: Task, side_by_side: int, device: str, jobs: int, seconds: float) -> _Costs:
     """Mean costs in processes that train at the same time."""
     data = task.data()  # here, as a run does it: processes share what they are forked from
     network = build(task.network, data.image_shape, len(data.classes), side_by_side)
-    arguments = network, task.recipe, data, device, seconds
-    calls = [Call(_measure, arguments, alone=jobs == 1)] * jobs
-    measured = [value for _, value in run_calls(calls, jobs) if not isinstance(value, Ended)]
-    iteration, example, private, on_gpu = (mean(column) for column in zip(*measured, strict=True))
+    measure = partial(_measure, recipe=task.recipe, data=data, device=device, seconds=seconds)
+    calls = [Call(network, alone=jobs == 1)] * jobs
+    costs = (value for _, value in run_calls(measure, calls, jobs) if not isinstance(value, Ended))
+    iteration, example, private, on_gpu = (mean(column) for column in zip(*costs, strict=True))
     parameters = sum(p.numel() for p in network.parameters())
     megabytes = _peak_megabytes(data, parameters) + jobs * _kept_megabytes(parameters)
     if jobs > 1:
@@ -140,7 +141,7 @@ def _measure(
     yield iteration, example, private, on_gpu
 
 
-def _last_end(durations: Sequence[float], chunks: Sequence[Chunk], jobs: int) -> float:
+def _last_end(durations: Sequence[float], chunks: Sequence[Call[list[Trial]]], jobs: int) -> float:
     """When the last chunk ends, by the order in which `run_calls` begins them."""
     now, waiting = 0.0, dict(enumerate(chunks))
     running, ended = list[tuple[float, int]](), set[int]()
@@ -185,7 +186,7 @@ def _evaluated_examples(trial: Trial, data: Data) -> float:
         lines = analysis.copies * (analysis.copies - 1) / 2
         # Each point re-estimates its statistics, and has a training error and a test error.
         return lines * analysis.alphas * (2 * analysis.train_examples + len(data.test))
-    evaluations = 1 + math.ceil(work(trial) / trial.experiment.evaluate_every)
+    evaluations = 1 + math.ceil(trial.work / trial.experiment.evaluate_every)
     # The test set once for the last weights, and once for those of the lowest validation loss.
     return evaluations * len(data.validation) + 2 * len(data.test) + len(data.train)
 

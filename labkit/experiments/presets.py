@@ -16,8 +16,8 @@ from labkit.engine.pruning import Pruning
 from labkit.engine.training import Recipe
 from labkit.experiments.experiment import TREATMENTS, Experiment, Task
 
-SIZES = ("quick", "reference")  # of every preset; each has full sizes beside them
 Study = tuple[Experiment, ...]
+SIZES = ("quick", "reference")  # of every preset; each has full sizes beside them
 _THREE, _FIVE = (0, 1, 2), (0, 1, 2, 3, 4)
 
 

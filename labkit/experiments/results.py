@@ -8,7 +8,7 @@ import pandas as pd
 
 from labkit.base.store import Store
 from labkit.engine.connectivity import STABLE
-from labkit.experiments.experiment import Experiment, all_trials
+from labkit.experiments.experiment import Experiment, Study, all_trials
 
 # What tells apart the networks of a study, beside its seeds, rounds and treatments.
 SETTINGS = ("dataset", "network", "learning_rate", "kind", "criterion", "scope", "rewind")
@@ -35,13 +35,13 @@ class Tables:
     paths: pd.DataFrame
 
 
-def tables(experiment: Experiment | Sequence[Experiment], store: Store) -> Tables:
-    """What the store and the shipped results have of an experiment; rows may be missing.
+def tables(study: Study, store: Store) -> Tables:
+    """What the store and the shipped results have of a study; rows may be missing.
 
-    experiment: one, or several, one after the other in the tables; columns say how they differ.
+    study: an experiment, or several, one after the other in the tables; columns say how they
+    differ.
     """
-    several = [experiment] if isinstance(experiment, Experiment) else experiment
-    parts = [_tables(one, store) for one in several]
+    parts = [_tables(experiment, store) for experiment in study]
     tickets, curves, paths = (_joined(same) for same in zip(*parts, strict=True))
     return Tables(_with_verdicts(tickets), curves, paths)
 

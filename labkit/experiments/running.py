@@ -7,9 +7,10 @@ finished network is in the store at once, so what was stopped or killed goes on 
 import platform
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timezone
+from functools import partial
 from itertools import combinations
 from typing import Any
 
@@ -19,16 +20,23 @@ from torch import Tensor
 from labkit.base.generators import between
 from labkit.base.machine import find_jobs
 from labkit.base.store import Store
-from labkit.base.workers import Call, Ended, run_calls
-from labkit.engine.connectivity import going_along, instability
+from labkit.base.workers import Ended, run_calls
+from labkit.engine.connectivity import error_along, instability
 from labkit.engine.data import Data
-from labkit.engine.narrowing import narrow, narrow_state, surviving_units, widen_state
-from labkit.engine.networks import Masks, Population, State
+from labkit.engine.narrowing import (
+    narrow,
+    narrow_moments,
+    narrow_state,
+    surviving_units,
+    widen_state,
+)
+from labkit.engine.networks import Masks, Population
+from labkit.engine.optimizers import Moments
 from labkit.engine.pruning import density, flops, full_masks, survivors
-from labkit.engine.training import Evaluation, Recipe, evaluating, train
-from labkit.experiments.experiment import REWIND, Experiment, Task, Trial
-from labkit.experiments.scheduling import MOST_EPOCHS, in_chunks, missing, restores, work
-from labkit.experiments.tickets import build_network, save_snapshot, starting_point
+from labkit.engine.training import Evaluation, Recipe, Step, evaluate_on, train
+from labkit.experiments.experiment import REWIND, Study, Task, Trial
+from labkit.experiments.scheduling import in_chunks, missing
+from labkit.experiments.tickets import build_network, save_snapshot, side_by_side, start_of
 
 
 @dataclass
@@ -60,15 +68,10 @@ class Finished:
 Event = Progress | Evaluated | Finished
 
 
-def run(
-    experiment: Experiment | Sequence[Experiment],
-    store: Store,
-    device: str = "cpu",
-    jobs: int = 1,
-) -> Iterator[Event]:
+def run(study: Study, store: Store, device: str = "cpu", jobs: int = 1) -> Iterator[Event]:
     """Train what the store does not have yet, round by round, for all seeds side by side.
 
-    experiment: one, or several, which share what they have in common.
+    study: an experiment, or several, which share what they have in common.
     device: "cpu", "cuda", or any that torch knows. The same experiment on the same machine, with as
     many jobs, gives the same numbers, bit for bit, also when it was stopped in between.
     jobs: how many populations are trained at a time, from 1, each in a process of its own with one
@@ -77,97 +80,99 @@ def run(
     around what it does.
     """
     jobs = find_jobs(jobs, device)
-    trials = missing(experiment, store)
+    trials = missing(study, store)
     rewinds: defaultdict[Task, set[int]] = defaultdict(set)
     for trial in trials:
         rewinds[trial.experiment.task] |= {trial.experiment.rewind} - {0}
-    chunks, calls = [], []
-    for chunk in in_chunks(trials, device, jobs):
-        saved = sorted(rewinds[chunk.trials[0].experiment.task])
-        arguments = chunk.trials, saved, store, device
-        calls.append(Call(_events, arguments, alone=chunk.alone, after=chunk.after))
-        chunks.append(chunk.trials)
-    sizes = [sum(map(work, chunk)) for chunk in chunks]
+    chunks = in_chunks(trials, device, jobs)
+    sizes = [sum(trial.work for trial in chunk.argument) for chunk in chunks]
     done = [0] * len(chunks)
-    for number, event in run_calls(calls, jobs):
+    train_or_analyse = partial(_events, rewinds=dict(rewinds), store=store, device=device)
+    for number, event in run_calls(train_or_analyse, chunks, jobs):
         if isinstance(event, Evaluated | Finished):
             yield event
             continue
-        share = 1.0 if isinstance(event, Ended) else min(1.0, event / work(chunks[number][0]))
+        first = chunks[number].argument[0]
+        share = 1.0 if isinstance(event, Ended) else min(1.0, event / first.work)
         done[number] = int(share * sizes[number])
-        yield Progress(sum(done), sum(sizes), chunks[number][0].round)
+        yield Progress(sum(done), sum(sizes), first.round)
 
 
 def _events(
-    chunk: list[Trial], rewinds: Sequence[int], store: Store, device: str
+    chunk: list[Trial], rewinds: Mapping[Task, set[int]], store: Store, device: str
 ) -> Iterator[int | Event]:
     """Train or analyse trials of one schedule as a population; yields iterations done, and events.
 
-    rewinds: iterations whose state is saved of dense networks.
+    rewinds: the iterations of each task whose states are saved of dense networks.
     """
-    data = chunk[0].experiment.task.data().to(device)
+    task = chunk[0].experiment.task
+    data = task.data().to(device)
     yield 0
     if chunk[0].analysis:
         yield from _analyse(chunk, data, store, device)
     else:
-        yield from _train(chunk, rewinds, data, store, device)
+        yield from _train(chunk, sorted(rewinds[task]), data, store, device)
 
 
 @dataclass
 class _Prepared:
-    """A population that is ready to train. masks: of the whole network that it was cut from."""
+    """A population that is ready to train.
+
+    masks: of the whole network that it was cut from; trained: those that training re-applies, of
+    which a network that is really narrower needs none.
+    """
 
     network: Population
     masks: Masks
+    trained: Masks
+    moments: Moments
     recipe: Recipe
-    options: dict[str, Any]  # for `train`
+
+    def train(
+        self, chunk: Sequence[Trial], data: Data, copies: Sequence[int], **options: Any
+    ) -> Iterator[Step]:
+        """Train it, trial i of the chunk with the noise of copies[i]; options: of `train`."""
+        return train(
+            self.network,
+            self.recipe,
+            data,
+            [trial.seed for trial in chunk],
+            copies=copies,
+            masks=self.trained,
+            start=chunk[0].start,
+            moments=self.moments,
+            **options,
+        )
 
 
-def _prepare(
-    chunk: Sequence[Trial], copies: Sequence[int], data: Data, store: Store, device: str
-) -> _Prepared:
-    """Networks of trials with one schedule side by side, trial i with the noise of copies[i]."""
+def _prepare(chunk: Sequence[Trial], data: Data, store: Store, device: str) -> _Prepared:
+    """Networks of trials with one schedule, side by side."""
     first = chunk[0]
+    starts = {trial: start_of(trial, data, store, device) for trial in dict.fromkeys(chunk)}
+    start = side_by_side([starts[trial] for trial in chunk])
     network = build_network(first.experiment, data, len(chunk))
-    started = {trial: starting_point(trial, data, store, device) for trial in dict.fromkeys(chunk)}
-    states, moments, masks = zip(*(started[trial] for trial in chunk), strict=True)
-    joint = _side_by_side(masks)
-    recipe = _recipe(first, network, joint, data)
-    network.load_state_dict(_side_by_side(states))
-    restored: list[State] = []
-    if restores(first):
-        restored = [_side_by_side(parts) for parts in zip(*moments, strict=True)]
+    network.load_state_dict(start.weights)
+    by_arithmetic = first.round and first.treatment.budget == "flops"
+    gain = _saved_arithmetic(network, start.masks, data) if by_arithmetic else 1.0
+    moments = start.moments
     if first.narrow:
-        restored = _narrow_moments(restored, network, joint)
-        network = narrow(network, joint)
-    joint = {name: mask.to(device) for name, mask in joint.items()}
-    options = {
-        "seeds": [trial.seed for trial in chunk],
-        "copies": copies,
-        "masks": joint if first.round and not first.narrow else None,
-        "start": first.start,
-        "moments": [{n: t.to(device) for n, t in part.items()} for part in restored],
-    }
-    return _Prepared(network.to(device), joint, recipe, options)
+        names = [name for name, _ in network.named_parameters()]
+        moments = narrow_moments(moments, names, start.masks, network.units())
+        network = narrow(network, start.masks)
+    masks = {name: mask.to(device) for name, mask in start.masks.items()}
+    return _Prepared(
+        network.to(device),
+        masks,
+        masks if first.round and not first.narrow else {},
+        [{n: t.to(device) for n, t in part.items()} for part in moments],
+        first.recipe(gain),
+    )
 
 
-def _recipe(trial: Trial, network: Population, masks: Masks, data: Data) -> Recipe:
-    """The recipe by which a trial trains. network: the whole one; masks: of which this is left."""
-    recipe = trial.experiment.task.recipe
-    if trial.round == 0:
-        return recipe
-    if not trial.slims:
-        recipe = replace(recipe, slimming=0.0)
-    if trial.treatment.schedule == "last":
-        rate = recipe.rate(recipe.iterations - 1)
-        recipe = replace(recipe, learning_rate=rate, milestones=(), warmup=0)
-    if trial.treatment.budget == "quarter":
-        recipe = replace(recipe, iterations=work(trial))
-    elif trial.treatment.budget == "flops":
-        dense, left = (flops(network, data.image_shape, m)[0] for m in (full_masks(network), masks))
-        epochs = min(MOST_EPOCHS, (dense / left).item())
-        recipe = replace(recipe, iterations=round(epochs * recipe.iterations))
-    return recipe
+def _saved_arithmetic(network: Population, masks: Masks, data: Data) -> float:
+    """FLOPs of the dense network / FLOPs of what the masks leave, of the first replica."""
+    dense, left = (flops(network, data.image_shape, m)[0] for m in (full_masks(network), masks))
+    return (dense / left).item()
 
 
 def _train(
@@ -175,15 +180,14 @@ def _train(
 ) -> Iterator[int | Event]:
     began = time.perf_counter()
     experiment, start = chunk[0].experiment, chunk[0].start
-    ready = _prepare(chunk, [0] * len(chunk), data, store, device)
+    ready = _prepare(chunk, data, store, device)
     last = ready.recipe.iterations
     at = [*range(0, last, experiment.evaluate_every), last]
     evaluations: list[tuple[int, Evaluation]] = []
-    for step in train(
-        ready.network,
-        ready.recipe,
+    for step in ready.train(
+        chunk,
         data,
-        **ready.options,
+        copies=[0] * len(chunk),
         evaluate_at=[iteration for iteration in at if iteration >= start],
         snapshots=rewinds if chunk[0].round == 0 else [],
     ):
@@ -206,7 +210,7 @@ def _finish(
     began: float,
 ) -> Iterator[int | Event]:
     network = ready.network
-    pieces = evaluating(network, data, data.train, ready.recipe.precision)
+    pieces = evaluate_on.pieces(network, data, data.train, ready.recipe.precision)
     measured = yield from between(pieces, ready.recipe.iterations - chunk[0].start)
     masks = {name: mask.cpu() for name, mask in ready.masks.items()}
     arithmetic = flops(network, data.image_shape, masks)
@@ -231,9 +235,11 @@ def _finish(
             ticket["widths"] = _widths(masks, network, i)
         if trial.treatment == REWIND or trial.analysed:
             # Weights first: a result says that they are there.
-            own = {name: tensor[i : i + 1].clone() for name, tensor in final.items()}
-            mask = {name: tensor[i : i + 1].clone() for name, tensor in masks.items()}
-            store.put_tensors(trial.key, {"final": own, "masks": mask})
+            weights, mask = (
+                {name: tensor[i : i + 1].clone() for name, tensor in tensors.items()}
+                for tensors in (final, masks)
+            )
+            store.put_tensors(trial.key, {"final": weights, "masks": mask})
         result = {
             "trial": trial.describe(),
             "ticket": ticket,
@@ -253,8 +259,9 @@ def _analyse(chunk: list[Trial], data: Data, store: Store, device: str) -> Itera
     (trial,) = chunk
     analysis = trial.experiment.instability
     others = list(range(1, analysis.copies))
-    ready = _prepare([trial] * len(others), others, data, store, device)
-    for step in train(ready.network, ready.recipe, data, **ready.options):
+    copies = [trial] * len(others)
+    ready = _prepare(copies, data, store, device)
+    for step in ready.train(copies, data, copies=others):
         yield (step.iteration - trial.start) * len(others)
     itself = store.get_tensors(trial.needs[0].key)
     first = itself["final"]
@@ -265,7 +272,7 @@ def _analyse(chunk: list[Trial], data: Data, store: Store, device: str) -> Itera
     paths: list[dict[str, Any]] = []
     for i, j in combinations(range(len(ends)), 2):
         line = (ready.network, ends[i], ends[j], data, analysis, ready.recipe)
-        path = yield from between(going_along(*line), work(trial))
+        path = yield from between(error_along.pieces(*line), trial.work)
         paths.append(
             {
                 "pair": f"{i}-{j}",
@@ -317,25 +324,6 @@ def _on_the_test_set(last: int, evaluation: Evaluation, i: int) -> dict[str, Any
         "test_accuracy": _rounded(evaluation.early_stop.test.accuracy)[i],
         "final_test_accuracy": _rounded(evaluation.test.accuracy)[i],
     }
-
-
-def _side_by_side(parts: Sequence[State]) -> State:
-    return {
-        name: torch.cat([part[name] for part in parts]) if first.ndim else first
-        for name, first in parts[0].items()
-    }
-
-
-def _narrow_moments(moments: list[State], network: Population, masks: Masks) -> list[State]:
-    """Moments of surviving units; each is shaped like its parameter, a count of steps apart."""
-    names = [name for name, _ in network.named_parameters()]
-    narrowed = [dict(part) for part in moments]
-    for kind in sorted({kind for part in moments for kind, value in part.items() if value.ndim}):
-        whole = {name: part[kind] for name, part in zip(names, moments, strict=True)}
-        small = narrow_state(whole, masks, network.units())
-        for name, part in zip(names, narrowed, strict=True):
-            part[kind] = small[name]
-    return narrowed
 
 
 def _provenance(device: str, seconds: float, replicas: int) -> dict[str, Any]:

@@ -1,21 +1,18 @@
 """Scheduling: which networks a run has to train, which of them side by side, and how long for."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
 from itertools import groupby
 
-import torch
-
 from labkit.base.store import Store
-from labkit.experiments.experiment import Experiment, Trial, all_trials
-from labkit.experiments.tickets import build_network
+from labkit.base.workers import Call
+from labkit.engine.networks import outline
+from labkit.experiments.experiment import Experiment, Study, Trial, all_trials
 
 CACHE = 20_000_000  # bytes of weights, gradients and moments that stay in a processor's cache
-MOST_EPOCHS = 2  # times the dense network's, for the budget "flops" (Liu et al. 2019, section 3)
 
 
-def missing(experiment: Experiment | Sequence[Experiment], store: Store) -> list[Trial]:
+def missing(study: Study, store: Store) -> list[Trial]:
     """The trials that `run` has to train, in an order in which it can: those without a result, and
     those of whose weights a later one needs some that the store lacks.
 
@@ -24,7 +21,7 @@ def missing(experiment: Experiment | Sequence[Experiment], store: Store) -> list
     weights would not be those of one training.
     """
     trials: dict[str, Trial] = {}
-    for trial in all_trials(experiment):
+    for trial in all_trials(study):
         # Of experiments that share it, one with an analysis, for which its weights are kept.
         if trial.key not in trials or trial.analysed:
             trials[trial.key] = trial
@@ -38,45 +35,29 @@ def missing(experiment: Experiment | Sequence[Experiment], store: Store) -> list
     return todo[::-1]
 
 
-@dataclass(frozen=True)
-class Chunk:
-    """Trials that train side by side, as one population.
-
-    alone: nothing else trains at the same time, and all threads work for it. after: the chunks that
-    leave what it starts from, by their places in the list.
-    """
-
-    trials: list[Trial]
-    alone: bool
-    after: frozenset[int]
-
-
-def in_chunks(trials: list[Trial], device: str, jobs: int = 1) -> list[Chunk]:
-    """Trials in chunks, in an order that respects needs.
+def in_chunks(trials: list[Trial], device: str, jobs: int = 1) -> list[Call[list[Trial]]]:
+    """Trials in chunks that train side by side, each as one population, in an order that respects
+    what they start from.
 
     jobs: how many chunks train at a time, with a share each of a processor's cache. Where a round
-    has too few networks for half as many chunks, these train alone.
+    has too few networks for half as many chunks, these train alone, with all threads.
     """
     chunks: list[tuple[list[Trial], bool]] = []
-    for _, group in groupby(trials, lambda t: (id(t.experiment), t.round, t.analysis)):
-        some = list(group)
-        first, limit = some[0], population_limit(some[0].experiment, device)
-        share = -(-limit // jobs)
+    for (experiment, _, _), same in groupby(trials, lambda t: (t.experiment, t.round, t.analysis)):
+        group = list(same)
+        first, limit = group[0], population_limit(experiment, device)
+        share = -(-limit // jobs)  # rounded up
         # Counted with those that are done: what was stopped must go on with the same chunks.
-        whole = [t for t in first.experiment.trials(first.round) if t.analysis == first.analysis]
+        whole = [t for t in experiment.trials(first.round) if t.analysis == first.analysis]
         alone = jobs == 1 or 2 * len(list(_chunks(whole, share))) <= jobs
-        chunks += [(chunk, alone) for chunk in _chunks(some, limit if alone else share)]
+        chunks += [(chunk, alone) for chunk in _chunks(group, limit if alone else share)]
     place = {trial.key: number for number, (chunk, _) in enumerate(chunks) for trial in chunk}
-    return [
-        Chunk(
-            chunk,
-            alone,
-            frozenset(
-                place[key] for trial in chunk for key, _ in _starts_from(trial) if key in place
-            ),
-        )
-        for chunk, alone in chunks
-    ]
+    calls = []
+    for chunk, alone in chunks:
+        needs = {key for trial in chunk for key, _ in _starts_from(trial)}
+        after = frozenset(place[key] for key in needs & place.keys())
+        calls.append(Call(chunk, alone, after))
+    return calls
 
 
 def _starts_from(trial: Trial) -> list[tuple[str, str]]:
@@ -87,27 +68,13 @@ def _starts_from(trial: Trial) -> list[tuple[str, str]]:
     return needs
 
 
-def work(trial: Trial) -> int:
-    """Iterations that a trial trains for; with the budget "flops" the most that it can be."""
-    iterations = trial.experiment.task.recipe.iterations
-    if trial.analysis:
-        itself = replace(trial, analysis=False)
-        each = work(itself) if trial.round else iterations - trial.start
-        return each * (trial.experiment.instability.copies - 1)
-    if trial.treatment.budget == "flops" and trial.round:
-        return MOST_EPOCHS * iterations
-    if trial.treatment.budget == "quarter" and trial.round:
-        return max(1, iterations // 4)
-    return iterations - trial.start
-
-
 def _chunks(trials: list[Trial], limit: int) -> Iterator[list[Trial]]:
     """Trials of one experiment and round in even groups of one schedule and one architecture."""
 
     def kind(trial: Trial) -> tuple[int, str, str, bool, bool, bool]:
         treatment = trial.treatment
         last = "last" if treatment.schedule == "last" else ""
-        return trial.start, last, treatment.budget, trial.slims, restores(trial), _single(trial)
+        return trial.start, last, treatment.budget, trial.slims, trial.restores, _single(trial)
 
     for (*_, single), group in groupby(sorted(trials, key=kind), kind):
         rest = list(group)
@@ -134,14 +101,5 @@ def population_limit(experiment: Experiment, device: str) -> int:
     if device != "cpu":
         return 64
     data = experiment.task.data()
-    with torch.device("meta"):  # shapes without memory
-        network = build_network(experiment, data)
+    network = outline(experiment.task.network, data.image_shape, len(data.classes))
     return max(1, min(8, CACHE // (16 * sum(p.numel() for p in network.parameters()))))
-
-
-def restores(trial: Trial) -> bool:
-    """Whether it starts with the optimizer's moments at the rewind iteration, and not with none."""
-    if trial.start == 0 or trial.treatment.weights != "rewound":
-        return False
-    # Copies of the dense network go on as if nothing had happened.
-    return trial.round == 0 or trial.experiment.optimizer_state == "restored"

@@ -1,17 +1,19 @@
-"""What a trial starts from: its masks, weights and moments, by its treatment.
+"""What a trial starts from: weights, moments and masks, by its treatment. Here is the rewinding.
 
 Populations of one on the CPU, in the shape of the whole network; structured pruning is cut out of
-them later.
+them when they are put side by side.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from torch import Tensor
+import torch
 
 from labkit.base.store import Store
 from labkit.engine.data import Data
 from labkit.engine.narrowing import narrow, widen_state
 from labkit.engine.networks import Masks, Population, State, build
+from labkit.engine.optimizers import Moments
 from labkit.engine.pruning import (
     apply_masks,
     curvature,
@@ -24,38 +26,40 @@ from labkit.engine.training import Snapshot, generator
 from labkit.experiments.experiment import Experiment, Trial
 
 
-def build_network(experiment: Experiment, data: Data, replicas: int = 1) -> Population:
-    """Networks of the experiment's task, not yet initialised."""
-    return build(experiment.task.network, data.image_shape, len(data.classes), replicas)
+@dataclass(frozen=True)
+class Start:
+    """Where training begins. weights, masks: name -> (R, ...), zeros where a mask is False.
+    moments: the optimizer's, a dictionary per parameter; empty is a new optimizer.
+    """
+
+    weights: State
+    masks: Masks
+    moments: Moments
 
 
-def starting_point(
-    trial: Trial, data: Data, store: Store, device: str
-) -> tuple[State, list[dict[str, Tensor]], Masks]:
-    """Weights, moments and masks that a trial starts from, as populations of one on the CPU."""
-    state: State
-    moments: list[dict[str, Tensor]] = []
+def start_of(trial: Trial, data: Data, store: Store, device: str) -> Start:
+    """What a trial starts from, a population of one on the CPU."""
     if trial.round == 0:
-        state = _initial(trial, data, "initialisation").state()
-        if trial.analysis:
-            state, moments = _rewound(trial, data, store)
-        return state, moments, full_masks(build_network(trial.experiment, data))
-    parent = store.get_tensors(trial.parent.key)
-    masks = _pruned(trial, parent["final"], parent["masks"], data, device)
-    treatment = trial.treatment
-    draw = [generator(trial.seed, treatment.mask, trial.round, trial.draw)]
-    if treatment.mask == "shuffled":
-        units = build_network(trial.experiment, data).units() if trial.narrow else []
-        masks = shuffle_layers(masks, draw, units=units)
-    elif treatment.mask == "random":
-        masks = random_masks(masks, draw)
-    if treatment.weights == "final":
-        state = parent["final"]
-    elif treatment.weights in ("fresh", "rescaled"):
-        state = _fresh(trial, masks, data)
-    else:
-        state, moments = _rewound(trial, data, store)
-    return apply_masks(state, masks), moments, masks
+        masks = full_masks(build_network(trial.experiment, data))
+        return _rewound(trial, masks, data, store)
+    parent = store.get_tensors(trial.parent.key)  # the round before, trained
+    masks = _control(trial, _pruned(trial, parent["final"], parent["masks"], data, device), data)
+    if trial.treatment.weights == "rewound":
+        return _rewound(trial, masks, data, store)
+    kept = trial.treatment.weights == "final"
+    weights = parent["final"] if kept else _fresh(trial, masks, data)
+    return Start(apply_masks(weights, masks), masks, [])
+
+
+def _rewound(trial: Trial, masks: Masks, data: Data, store: Store) -> Start:
+    """What the masks leave of the dense network at the iteration that the trial rewinds to."""
+    if trial.rewinds_to == 0:  # the initialisation is drawn again: the same seed, the same weights
+        network = build_network(trial.experiment, data)
+        weights = _initialised(network, trial, "initialisation").state()
+        return Start(apply_masks(weights, masks), masks, [])
+    saved = store.get_tensors(trial.dense_key(trial.rewinds_to))
+    moments = saved["moments"] if trial.restores else []
+    return Start(apply_masks(saved["network"], masks), masks, moments)
 
 
 def _pruned(trial: Trial, weights: State, masks: Masks, data: Data, device: str) -> Masks:
@@ -77,13 +81,14 @@ def _pruned(trial: Trial, weights: State, masks: Masks, data: Data, device: str)
     )
 
 
-def _initial(trial: Trial, data: Data, *purpose: str | int) -> Population:
-    return _initialised(build_network(trial.experiment, data), trial, *purpose)
-
-
-def _initialised(network: Population, trial: Trial, *purpose: str | int) -> Population:
-    gamma = 0.5 if trial.experiment.task.recipe.slimming else 1.0
-    return network.initialise([generator(trial.seed, *purpose)], gamma=gamma)
+def _control(trial: Trial, masks: Masks, data: Data) -> Masks:
+    """The ticket's masks, or those of a control: shuffled within the layers, or all at random."""
+    kind = trial.treatment.mask
+    draw = [generator(trial.seed, kind, trial.round, trial.draw)]
+    if kind == "shuffled":
+        units = build_network(trial.experiment, data).units() if trial.narrow else []
+        return shuffle_layers(masks, draw, units=units)
+    return random_masks(masks, draw) if kind == "random" else masks
 
 
 def _fresh(trial: Trial, masks: Masks, data: Data) -> State:
@@ -100,13 +105,31 @@ def _fresh(trial: Trial, masks: Masks, data: Data) -> State:
     return state
 
 
-def _rewound(trial: Trial, data: Data, store: Store) -> tuple[State, list[dict[str, Tensor]]]:
-    """The dense network's weights and moments at the rewind iteration."""
-    at = trial.experiment.rewind
-    if at == 0:
-        return _initial(trial, data, "initialisation").state(), []
-    saved = store.get_tensors(trial.dense_key(at))
-    return saved["network"], saved["moments"]
+def _initialised(network: Population, trial: Trial, *purpose: str | int) -> Population:
+    gamma = 0.5 if trial.experiment.task.recipe.slimming else 1.0
+    return network.initialise([generator(trial.seed, *purpose)], gamma=gamma)
+
+
+def build_network(experiment: Experiment, data: Data, replicas: int = 1) -> Population:
+    """Networks of the experiment's task, not yet initialised."""
+    return build(experiment.task.network, data.image_shape, len(data.classes), replicas)
+
+
+def side_by_side(starts: Sequence[Start]) -> Start:
+    """Several as one, their replicas in order. Their moments are of one kind, or there are none."""
+    return Start(
+        _joined([start.weights for start in starts]),
+        _joined([start.masks for start in starts]),
+        [_joined(parts) for parts in zip(*(start.moments for start in starts), strict=True)],
+    )
+
+
+def _joined(parts: Sequence[State]) -> State:
+    # Adam counts its steps in a tensor without a replica axis.
+    return {
+        name: torch.cat([part[name] for part in parts]) if first.ndim else first
+        for name, first in parts[0].items()
+    }
 
 
 def save_snapshot(snapshot: Snapshot, trials: Sequence[Trial], store: Store) -> None:
@@ -122,5 +145,4 @@ def save_snapshot(snapshot: Snapshot, trials: Sequence[Trial], store: Store) -> 
 
 
 def _replica(tensors: State, i: int) -> State:
-    # Adam counts its steps in a tensor without a replica axis.
     return {n: (t[i : i + 1] if t.ndim else t).cpu().clone() for n, t in tensors.items()}

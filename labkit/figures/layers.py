@@ -5,12 +5,11 @@ from typing import Any
 
 import pandas as pd
 import seaborn as sns
-import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from labkit.engine.networks import build
+from labkit.engine.networks import outline
 from labkit.figures.picture import Picture, legend_below
 
 LOOKS = (  # of arms, in order; colours that colour-blind readers tell apart
@@ -23,8 +22,7 @@ LOOKS = (  # of arms, in order; colours that colour-blind readers tell apart
 
 def dense_widths(network: str) -> list[int]:
     """Units of each layer of a named network that has any to lose, input to output."""
-    with torch.device("meta"):  # shapes without memory
-        population = build(network, (3, 32, 32), 10)
+    population = outline(network)
     weights = population.prunable()
     return [weights[f"{unit.layer}.weight"].shape[1] for unit in population.units()]
 

@@ -165,16 +165,16 @@ class Controls:
     def densities(self, experiment: Experiment) -> str:
         """The density after each round, in words."""
         found = densities(experiment.task, experiment.pruning, experiment.rounds)
+        what = "filters and neurons" if experiment.pruning.structured else "weights"
+        each = f"Each round removes {experiment.pruning.rate:.1%} of the {what} that are left."
+        if found is None:
+            return f"{each} Which layers lose them, and so the density, depends on the training."
         shown = [f"{share:.1%}" for share in found[1:]]
         if len(shown) > 6:
             shown = [*shown[:3], "...", *shown[-2:]]
-        what = "filters and neurons" if experiment.pruning.structured else "weights"
         if not shown:
             return "Nothing is pruned."
-        return (
-            f"Each round removes {experiment.pruning.rate:.1%} of the {what} that are left. "
-            f"Density, the share of weights that survive, by round: {', '.join(shown)}."
-        )
+        return f"{each} Density, the share of weights that survive, by round: {', '.join(shown)}."
 
     def disable(self, disabled: bool) -> None:
         """Grey out the whole form, or not."""
@@ -220,8 +220,9 @@ class Controls:
             self._quiet = False
 
     def _percent(self, e: Experiment, ratio: str) -> float:
-        if ratio == REACHED:
-            return float(f"{100 * densities(e.task, e.pruning, e.rounds)[-1]:.3g}")
+        found = densities(e.task, e.pruning, e.rounds) if ratio == REACHED else None
+        if found is not None:
+            return float(f"{100 * found[-1]:.3g}")
         return round(100 * e.pruning.rate, 4)
 
     def _output(self, e: Experiment) -> str:

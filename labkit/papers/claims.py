@@ -6,13 +6,12 @@ mean of its draws. The interval is Student's t over seeds; with one seed there i
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
-from labkit.experiments.experiment import Experiment
+from labkit.experiments.experiment import Experiment, Study
 from labkit.experiments.presets import study as study_of
 from labkit.experiments.results import MATCHING
 from labkit.experiments.statistics import NEAR, interval
@@ -30,9 +29,7 @@ class Estimate:
     iterations: int
 
 
-def measure(
-    claim: Claim, tickets: pd.DataFrame, study: Sequence[Experiment] = ()
-) -> Estimate | None:
+def measure(claim: Claim, tickets: pd.DataFrame, study: Study = ()) -> Estimate | None:
     """The claim's value in a table of tickets, or None where it lacks an arm near that density.
 
     Treatments drawn several times count as the mean of their draws; seeds that lack an arm are
@@ -82,7 +79,7 @@ def table(
     reference: pd.DataFrame | None,
     run: pd.DataFrame | None,
     preset: str = "lottery",
-    study: Sequence[Experiment] = (),
+    study: Study = (),
 ) -> pd.DataFrame:
     """One row per claim: what the paper says, the shipped reference, this run, and verdicts.
 
@@ -137,9 +134,7 @@ def to_text(claims: pd.DataFrame) -> str:
     return "\n\n".join(paragraphs)
 
 
-def _arm(
-    tickets: pd.DataFrame, arm: Arm, column: str, study: Sequence[Experiment]
-) -> tuple[pd.Series, int]:
+def _arm(tickets: pd.DataFrame, arm: Arm, column: str, study: Study) -> tuple[pd.Series, int]:
     """Values of an arm, indexed by seed, draws averaged; and how long its networks trained."""
     rows = tickets[tickets["treatment"] == arm.treatment]
     family = dict(arm.where).get("network", "")

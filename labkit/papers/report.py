@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from labkit.base.store import StoreError
-from labkit.experiments.experiment import Experiment
+from labkit.experiments.experiment import Study
 from labkit.experiments.results import Tables
 from labkit.figures import arms as figures, lines as landscapes, pairs, stability as phases
 from labkit.figures.layers import kept_per_layer
@@ -37,7 +37,7 @@ class Section:
     """
 
     preset: str
-    study: Sequence[Experiment]
+    study: Study
     run: Tables
     reference: Tables | None
     claims: pd.DataFrame

@@ -18,6 +18,7 @@ import resource
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from functools import partial
 from statistics import mean, median
 from typing import Any
 
@@ -203,8 +204,9 @@ def training_of(network: str, data: Data, recipe: Recipe, repeats: int, replicas
 
 def at_a_time(measure: Callable[..., float], arguments: tuple[Any, ...], jobs: int) -> float:
     """Mean of what as many processes measure at the same time; 1 is this process."""
-    calls = [Call(_measured, (measure, arguments), alone=jobs == 1)] * jobs
-    return mean(value for _, value in run_calls(calls, jobs) if not isinstance(value, Ended))
+    calls = [Call(arguments, alone=jobs == 1)] * jobs
+    values = run_calls(partial(_measured, measure), calls, jobs)
+    return mean(value for _, value in values if not isinstance(value, Ended))
 
 
 def _measured(measure: Callable[..., float], arguments: tuple[Any, ...]) -> Iterator[float]:
