@@ -9,6 +9,14 @@ import pytest
 from labkit.figures import stability as phases
 
 INSTABILITY = {0: 0.2, 100: 0.03, 500: 0.01}
+OTHERS = {
+    "dataset": "mnist",
+    "optimizer": "sgd",
+    "length": 600,
+    "criterion": "magnitude",
+    "scope": "global",
+    "cut": 0.5,
+}
 GAP = {0: -0.05, 100: -0.01, 500: 0.01}
 
 
@@ -20,7 +28,7 @@ def rows(seeds: Sequence[int], rates: Sequence[float]) -> Iterator[dict[str, obj
             for k, unstable in INSTABILITY.items():
                 for kind in ("unstructured", "structured"):
                     label = {"seed": seed, "rewind": k, "kind": kind, "learning_rate": rate}
-                    label["network"] = "lenet-5"
+                    label |= {"network": "lenet-5", "chain": f"{rate} {k} {kind}", **OTHERS}
                     label |= {"instability": unstable if worse else 0.0, "draw": 0}
                     label["density"], label["round"] = 1.0, 0
                     dense = 0.75 + 0.001 * seed
@@ -96,8 +104,18 @@ def test_cells_hold_the_gap_to_the_dense_network_and_the_instability(unstructure
     table = picture.table.set_index(["rewind", "round"])
     assert table["gap"][0, 2] == pytest.approx(-10) and table["gap"][500, 1] == pytest.approx(1)
     words = [text.get_text() for text in picture.figure.axes[0].texts]
-    assert "−10.0" in words and "+1.0 ✓" in words and "20.0" in words and len(words) == 12
-    assert table["matching"].sum() == 2 and table["seeds"].eq(3).all()
+    assert "−10.0 ✗" in words and "+1.0 ✓" in words and "20.0" in words and len(words) == 12
+    assert table["matching"].tolist() == ["disagrees"] * 4 + ["agrees"] * 2
+    assert table["stable"].tolist() == ["disagrees"] * 4 + ["agrees"] * 2
+    assert table["seeds"].eq(3).all()
+
+
+def test_what_the_seeds_leave_open_is_neither_matching_nor_below(unstructured: pd.DataFrame):
+    one = unstructured[unstructured["seed"] == 0]
+    picture = phases.phase_diagram(one)
+    assert set(picture.table["matching"]) == {"undecided"}
+    assert any(text.get_text().endswith("?") for text in picture.figure.axes[0].texts)
+    assert "0 match the dense network, 0 fall below it, and 6 are undecided" in picture.summary
 
 
 def test_the_contour_parts_stable_cells_from_hatched_ones(unstructured: pd.DataFrame):
@@ -111,7 +129,7 @@ def test_numbers_can_be_read_on_their_cells(unstructured: pd.DataFrame):
 
 
 def test_the_summary_counts_where_stable_and_matching_agree(unstructured: pd.DataFrame):
-    assert "in 6 of 6 cells" in phases.phase_diagram(unstructured).summary
+    assert "go together in 6 of 6 cells" in phases.phase_diagram(unstructured).summary
     unknown = unstructured.assign(instability=math.nan)
     picture = phases.phase_diagram(unknown)
     assert "cells" not in picture.summary and not picture.figure.axes[0].lines

@@ -19,7 +19,11 @@ def section() -> Section:
             label |= {"iterations": 200, "density": density, "rewind": 0, "learning_rate": 0.1}
             value = 0.97 + 0.001 * (seed + number)
             ticket = {"test_accuracy": value, "final_test_accuracy": value, "early_stop": 100}
-            tickets.append({**label, "kind": "unstructured", **ticket})
+            settings = {"kind": "unstructured", "chain": "c", "family": "lenet", "warmup": 0}
+            settings |= {"network": "lenet-300-100", "dataset": "mnist", "optimizer": "adam"}
+            settings |= {"length": 200, "epochs": 0.2, "criterion": "magnitude", "cut": 0.2}
+            settings |= {"scope": "layerwise", "share": 0.0, "weights": 100, "censored": False}
+            tickets.append({**label, **settings, **ticket, "train_accuracy": 1.0})
             curves += [{**label, "iteration": i, "validation_accuracy": value} for i in (0, 200)]
     results = Tables(pd.DataFrame(tickets), pd.DataFrame(curves), pd.DataFrame())
     measured = table(results.tickets, results.tickets)
@@ -30,7 +34,7 @@ def test_the_report_needs_no_other_file(section: Section, tmp_path):
     page = write_report(tmp_path / "report.html", [section]).read_text("utf-8")
     assert page.count("data:image/svg+xml") == 3
     assert "http://" not in page.replace("http://www.w3.org", "") and "<script" not in page
-    assert all(text in page for text in section.claims["claim"])
+    assert all(text in page for text in section.claims.rows["says"])
     assert "1.2e-3" not in page and "0.0012" in page  # a setting
 
 

@@ -14,6 +14,7 @@ import re
 from collections.abc import Sequence
 from graphlib import TopologicalSorter
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -23,11 +24,30 @@ from labkit.experiments.results import tables
 from labkit.figures import arms as figures
 from labkit.figures.picture import Picture, empty_axes, figure_of, legend_below
 from labkit.papers import claims
-from labkit.papers.published import CLAIMS
+from labkit.papers.claims import ClaimsTable
 from tools import course
 
 # Each may import those before it.
 FLOORS = ("base", "engine", "experiments", "figures", "papers", "panel", "checks", "command")
+# Shown on the front page, chosen before they were measured: the main sentences of each paper.
+FRONT = (
+    *("stop-earlier-21", "above-dense-21", "above-fresh-21"),
+    *("filters-e-fine-tuned", "fresh-large-rate", "fresh-small-rate"),
+    *("ticket-not-matching", "ticket-matching-later"),
+)
+_HEAD = """\
+| the paper says | its number | measured here, 95% interval | verdict |
+|---|---|---|---|"""
+_CLAIMS = """# What the papers say, what was measured
+
+Made by `make figures` from `labkit/papers/register.csv` and the results in `data/results/`. The
+rules of every verdict were [fixed before the deciding studies ran](registration.md);
+`labkit claims` prints the same with your own runs beside it, `labkit claims --cells` every cell
+as CSV. Arms are compared within each seed; intervals are 95% of Student's t; "inside" and
+"outside" say where the paper's own number lies.
+
+{summary}
+"""
 WELCOME = "00_welcome.ipynb"  # the lesson that lists the lessons
 TITLES = {
     "lottery": "The lottery ticket hypothesis: tickets against the same masks with new weights",
@@ -42,8 +62,11 @@ LOOKS = (
 
 def shipped(name: str) -> pd.DataFrame:
     """The tickets of a preset's reference results as they came with the lab; perhaps no rows."""
-    nothing_of_my_own = Store(course.ROOT / "build" / "no-store")
-    return tables(study(name, "reference"), nothing_of_my_own).tickets
+    return tables(study(name, "reference"), _nothing_of_ones_own()).tickets
+
+
+def _nothing_of_ones_own() -> Store:
+    return Store(course.ROOT / "build" / "no-store")
 
 
 def picture_of(tickets: pd.DataFrame) -> Picture:
@@ -117,26 +140,60 @@ def draw(folder: Path) -> dict[str, str]:
     return lines
 
 
-def claims_table() -> str:
-    """What the papers say and what the shipped results say, as a Markdown table."""
-    rows = ["| claim | the paper | measured here, 95% interval | verdict |", "|---|---|---|---|"]
-    for name in CLAIMS:
-        tickets = _if_known(name)
-        if tickets is None or tickets.empty:
-            continue
-        for row in claims.table(tickets, None, name).to_dict("records"):
-            if row["reference"] != "-":
-                said = f"{row['paper']}: {row['published']}"
-                cells = (row["claim"], said, row["reference"], row["reference_verdict"])
-                rows.append("| " + " | ".join(cells) + " |")
-    return "\n".join(rows) if len(rows) > 2 else "No reference results are shipped with this copy."
+def claims_of_the_front_page(found: ClaimsTable) -> str:
+    """The rows of a fixed choice of claims, whatever they say, as a Markdown table."""
+    rows = [
+        "| the paper says | its number | measured here, 95% interval | verdict |",
+        "|---|---|---|---|",
+    ]
+    for row in found.rows.to_dict("records"):
+        if row["claim"] in FRONT:
+            rows.append(_row(row))
+    return "\n".join([*rows, "", found.summary()])
 
 
-def _if_known(name: str) -> pd.DataFrame | None:
-    try:
-        return shipped(name)
-    except ValueError:  # claims of a preset that does not exist yet
-        return None
+def _row(row: dict[str, Any]) -> str:
+    measured = row["reference"]
+    if row["reference_setting"]:
+        measured += f"<br><small>{row['reference_setting']}</small>"
+    said = f"{row['says']} ({row['paper']}, {row['place']})"
+    if isinstance(row["again"], str):
+        said += f"<br><small>the same cell as in `{row['again']}`</small>"
+    cells = (said, f"{row['published']}<br><small>{row['paper_network']}</small>", measured)
+    return f"| {' | '.join(cells)} | {row['reference_verdict']} |"
+
+
+def claims_page(found: ClaimsTable) -> str:
+    """Every row of the register, and behind each claim every trained cell, as a Markdown page."""
+    parts = [_CLAIMS.format(summary=found.summary())]
+    for paper, of_paper in found.rows.groupby("paper", sort=False):
+        parts.append(f"## {paper}\n")
+        for claim, rows in of_paper.groupby("claim", sort=False):
+            head = ["| the paper says | its number | measured here, 95% interval | verdict |"]
+            parts.append(
+                "\n".join([*head, "|---|---|---|---|", *map(_row, rows.to_dict("records"))])
+            )
+            parts.append(_grid(found.cells, str(claim)))
+    return "\n".join(parts)
+
+
+def _grid(cells: pd.DataFrame, claim: str) -> str:
+    """All cells of a claim, folded."""
+    own = cells[cells["claim"] == claim] if len(cells) else cells
+    if own.empty:
+        return ""
+    lines = [
+        f"\n<details><summary>all {len(own)} trained cells of <code>{claim}</code></summary>\n",
+        "| network | rate | epochs | pruned | k | density | reading | measured | verdict |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for cell in own.to_dict("records"):
+        kind = f"{cell['kind']} {cell['scope']} {cell['cut']:.0%}"
+        columns = (cell["network"], f"{cell['optimizer']} {cell['learning_rate']:g}",
+                   f"{cell['epochs']:.3g}", kind, f"{cell['rewind']:,}", f"{cell['density']:.1%}",
+                   cell["reading"], cell["measured"], cell["verdict"])  # fmt: skip
+        lines.append(f"| {' | '.join(columns)} |")
+    return "\n".join([*lines, "\n</details>\n"])
 
 
 def lessons_table(folder: Path) -> str:
@@ -199,10 +256,12 @@ def fill(text: str, parts: dict[str, str]) -> str:
 def parts(root: Path) -> dict[str, str]:
     """Draws the figures, and returns the generated parts of README.md by name."""
     shown = draw(root / "docs" / "figures")
+    found = claims.table(claims.evidence(_nothing_of_ones_own()))
+    (root / "docs" / "claims.md").write_text(claims_page(found), encoding="utf-8")
     return {
         "figures": "\n\n".join(shown.values())
         or "No reference results are shipped with this copy.",
-        "claims": claims_table(),
+        "claims": claims_of_the_front_page(found),
         "lessons": lessons_table(root / "notebooks"),
     }
 

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from labkit.base.store import Store
     from labkit.experiments.experiment import Study
     from labkit.experiments.results import Tables
+    from labkit.papers.claims import ClaimsTable
 
 DONE, FAILED, BAD_INPUT, BROKEN_PIPE, INTERRUPTED, TERMINATED = 0, 1, 2, 141, 130, 143
 SIZES = ("quick", "reference")
@@ -144,6 +145,7 @@ def _parser() -> _Parser:
     sub = command("claims", _claims, "What the papers say, what was measured, and the verdict.")
     _add_size(sub, "your own results to show beside the shipped reference")
     sub.add_argument("--json", action="store_true", help="as JSON, with the numbers")
+    sub.add_argument("--cells", action="store_true", help="every trained cell behind them, as CSV")
     sub = command("plan", _plan, "Predict minutes and memory of a run, by a short calibration.")
     _add_experiment(sub)
     _add_device(sub)
@@ -206,7 +208,7 @@ def _reproduce(arguments: argparse.Namespace) -> int:
     found = []
     for name, study in zip(names, studies, strict=True):
         run = _follow(f"{name} ({arguments.size})", study, store, device, jobs)
-        found.append((name, study, run, *_compare(name, study, run)))
+        found.append((name, study, run, *_compare(name, run)))
     # Only now: a run's processes may need the memory that matplotlib takes.
     from labkit.papers.report import Section, write_report
 
@@ -215,14 +217,14 @@ def _reproduce(arguments: argparse.Namespace) -> int:
     return DONE
 
 
-def _compare(name: str, study: "Study", run: "Tables") -> "tuple[Tables | None, pd.DataFrame]":
-    """Print the claims table of a paper, and return the shipped results and the table."""
-    from labkit.papers.claims import table, to_text
+def _compare(name: str, run: "Tables") -> "tuple[Tables | None, ClaimsTable]":
+    """Print the claims about a preset, and return the shipped results and the table."""
+    from labkit.papers.claims import table
 
     reference = _reference(name)
-    rows = table(_tickets(reference), run.tickets, name, study)
-    print(f"{name}\n\n{to_text(rows)}\n")
-    return reference, rows
+    claims = table(_tickets(reference), run.tickets, name)
+    print(f"{name}\n\n{claims.to_text()}\n")
+    return reference, claims
 
 
 def _train(arguments: argparse.Namespace) -> int:
@@ -236,30 +238,26 @@ def _train(arguments: argparse.Namespace) -> int:
 
 
 def _claims(arguments: argparse.Namespace) -> int:
-    import pandas as pd
+    from labkit.papers.claims import evidence, table
 
-    from labkit.experiments.presets import NAMES
-    from labkit.experiments.results import tables
-    from labkit.papers.claims import table, to_text
-
-    own = _store(arguments, shipped=False)
-    rows = pd.concat(
-        [
-            table(
-                _tickets(_reference(name)),
-                _tickets(tables(study := _study(name, arguments.size), own)),
-                name,
-                study,
-            )
-            for name in NAMES
-        ],
-        ignore_index=True,
-    )
+    own = evidence(_store(arguments, shipped=False), arguments.size)
+    claims = table(evidence(_shipped()), own)
     if arguments.json:
-        print(json.dumps(json.loads(rows.to_json(orient="records")), indent=2))
+        print(json.dumps(json.loads(claims.rows.to_json(orient="records")), indent=2))
+    elif arguments.cells:
+        print(claims.cells.to_csv(index=False), end="")
     else:
-        print(to_text(rows))
+        print(claims.to_text())
+        print(f"\n{claims.summary()}")
     return DONE
+
+
+def _shipped() -> "Store":
+    """A store that has nothing of its own: only what was shipped."""
+    from labkit.base.places import data_folder
+    from labkit.base.store import Store
+
+    return Store(data_folder() / "results")
 
 
 def _plan(arguments: argparse.Namespace) -> int:
@@ -415,12 +413,9 @@ def _follow(title: str, study: "Study", store: "Store", device: str, jobs: int) 
 
 def _reference(name: str) -> "Tables | None":
     """The shipped results of a preset at reference size, or None."""
-    from labkit.base.places import data_folder
-    from labkit.base.store import Store
     from labkit.experiments.results import tables
 
-    # A store that has nothing of its own: only what was shipped.
-    reference = tables(_study(name, "reference"), Store(data_folder() / "results"))
+    reference = tables(_study(name, "reference"), _shipped())
     return None if reference.tickets.empty else reference
 
 

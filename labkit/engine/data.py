@@ -33,6 +33,10 @@ TORCHVISION = {  # name -> class in torchvision.datasets, bundled data set to us
     "kmnist": ("KMNIST", "mnist"),
 }
 NAMES = ("mnist", "cifar10-16", *TORCHVISION)
+TRAINING_IMAGES = {  # of which `validation` are taken away
+    **dict.fromkeys(("mnist", "fashion_mnist", "kmnist"), 60_000),
+    **dict.fromkeys(("cifar10-16", "cifar10", "cifar100"), 50_000),
+}
 NORMALISATIONS = ("unit", "standard")
 DIGITS = tuple("0123456789")
 OBJECTS = (

@@ -1,19 +1,23 @@
 """The tables of an experiment: what the store and the shipped results have of it, in long form."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import pandas as pd
 
-from labkit.base.store import Store
-from labkit.engine.connectivity import STABLE
-from labkit.experiments.experiment import Experiment, Study, all_trials
+from labkit.base.store import Store, key_of
+from labkit.engine.data import TRAINING_IMAGES
+from labkit.experiments.experiment import Experiment, Study, Task, all_trials, settings
 
 # What tells apart the networks of a study, beside its seeds, rounds and treatments.
-SETTINGS = ("dataset", "network", "learning_rate", "kind", "criterion", "scope", "rewind")
+SETTINGS = (
+    *("dataset", "network", "optimizer", "learning_rate", "length"),
+    *("kind", "criterion", "scope", "cut", "rewind"),
+)
 _CURVE = ("iteration", "validation_loss", "validation_accuracy")  # some results have more
-MATCHING = 0.002  # below the dense accuracy that still matches it (Frankle et al. 2020, section 4)
 
 
 @dataclass
@@ -21,13 +25,15 @@ class Tables:
     """Results. tickets: a row per trained network; curves: a row per evaluation; paths: a row per
     alpha on the line between two copies of a network.
 
-    Accuracies and errors are in [0, 1], losses mean cross-entropies. `early_stop` is the iteration
-    of minimum validation loss, `test_accuracy` is read there, and `final_test_accuracy` after the
-    last iteration; `censored` says that the minimum was the last evaluation, so training was too
-    short to see it. `matching` says that `final_test_accuracy` is within one standard deviation of
-    the dense networks' mean over seeds, or within 0.2 points of it. `instability` is the mean over
-    pairs of copies (test error; `train_instability`: training error), `stable` that it is below 2
-    points; all three are missing where it was not analysed.
+    Accuracies and errors are in [0, 1], losses mean cross-entropies. `length` is how many
+    iterations the dense network trains for, `epochs` the same in passes over its training images,
+    `share` the rewind iteration as a share of it, `iterations` how many the network itself trained
+    for; `cut` is the rate of pruning per round. `task` and `chain` are digests of the settings of a
+    task, and of all that decides a chain of tickets but its seed: arms are compared within a chain.
+    `early_stop` is the iteration of minimum validation loss, `test_accuracy` is read there, and
+    `final_test_accuracy` after the last iteration; `censored` says that the minimum was the last
+    evaluation, so training was too short to see it. `instability` is the mean over pairs of copies
+    (test error; `train_instability`: training error), missing where it was not analysed.
     """
 
     tickets: pd.DataFrame
@@ -43,7 +49,10 @@ def tables(study: Study, store: Store) -> Tables:
     """
     parts = [_tables(experiment, store) for experiment in study]
     tickets, curves, paths = (_joined(same) for same in zip(*parts, strict=True))
-    return Tables(_with_verdicts(tickets), curves, paths)
+    for name in ("instability", "train_instability"):
+        if len(tickets) and name not in tickets:
+            tickets[name] = float("nan")
+    return Tables(tickets, curves, paths)
 
 
 def _joined(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
@@ -59,14 +68,7 @@ def _tables(e: Experiment, store: Store) -> tuple[pd.DataFrame, pd.DataFrame, pd
         result = store.get(trial.key)
         if result is None:
             continue
-        label: dict[str, Any] = {
-            "dataset": e.task.dataset,
-            "network": e.task.network,
-            "learning_rate": e.task.recipe.learning_rate,
-            "kind": e.pruning.kind,
-            "criterion": e.pruning.criterion,
-            "scope": e.pruning.scope,
-            "rewind": e.rewind,
+        label = _settings(e) | {
             "seed": trial.seed,
             "round": trial.round,
             "treatment": trial.label,
@@ -95,19 +97,33 @@ def _spread(rows: list[dict[str, Any]]) -> pd.DataFrame:
     return table.explode(lists, ignore_index=True).infer_objects() if lists else table
 
 
-def _with_verdicts(tickets: pd.DataFrame) -> pd.DataFrame:
-    """The columns `matching` and `stable`, among networks of the same settings."""
-    if tickets.empty:
-        return tickets
-    for name in ("instability", "train_instability"):
-        if name not in tickets:
-            tickets[name] = float("nan")
-    known = tickets["instability"].notna()
-    tickets["stable"] = tickets["instability"].lt(STABLE).astype(object).where(known, None)
-    tickets["matching"] = False
-    for _, alike in tickets.groupby(list(SETTINGS)):
-        dense = alike[alike["round"] == 0].drop_duplicates("seed")["final_test_accuracy"]
-        spread = float(dense.std(ddof=1)) if len(dense) > 1 else 0.0
-        least = dense.mean() - max(MATCHING, spread)
-        tickets.loc[alike.index, "matching"] = alike["final_test_accuracy"] >= least
-    return tickets
+@lru_cache(maxsize=256)
+def _settings(e: Experiment) -> dict[str, Any]:
+    """The columns that all networks of an experiment share."""
+    recipe = e.task.recipe
+    chain = {"task": settings(e.task), "pruning": settings(e.pruning), "rewind": e.rewind}
+    return {
+        "dataset": e.task.dataset,
+        "network": e.task.network,
+        "family": e.task.network.partition("-")[0],
+        "optimizer": recipe.optimizer,
+        "learning_rate": recipe.learning_rate,
+        "warmup": recipe.warmup,
+        "length": recipe.iterations,
+        "epochs": recipe.iterations * recipe.batch_size / _training_images(e.task),
+        "kind": e.pruning.kind,
+        "criterion": e.pruning.criterion,
+        "scope": e.pruning.scope,
+        "cut": e.pruning.rate,
+        "rewind": e.rewind,
+        "share": e.rewind / recipe.iterations,
+        "task": key_of(settings(e.task))[:8],
+        "chain": key_of(chain | {"optimizer_state": e.optimizer_state})[:8],
+    }
+
+
+def _training_images(task: Task) -> float:
+    """How many images an epoch has; nan where that would have to be read from a disk."""
+    if task.examples is not None:
+        return task.examples
+    return TRAINING_IMAGES.get(task.dataset, math.nan) - task.validation

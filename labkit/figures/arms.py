@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, NullLocator
 
-from labkit.experiments.statistics import interval
+from labkit.experiments.statistics import over_seeds
 from labkit.figures.picture import STYLE, Picture, empty_axes, figure_of
 
 POINTS = 100  # of a learning curve, at most
@@ -106,22 +106,9 @@ def summarise(tickets: pd.DataFrame, column: str, scale: float = 1) -> pd.DataFr
 
     The interval is nan where there is one seed.
     """
-    rows = []
-    for (treatment, number), arm in tickets.groupby(["treatment", "round"], sort=False):
-        seeds = arm.groupby("seed")[column].mean() * scale
-        low, high = interval(seeds)
-        rows.append(
-            {
-                "treatment": treatment,
-                "round": number,
-                "density": arm["density"].mean(),
-                "mean": seeds.mean(),
-                "low": low,
-                "high": high,
-                "seeds": len(seeds),
-            }
-        )
-    return pd.DataFrame(rows)
+    table = over_seeds(tickets, ["treatment", "round"], column, scale)
+    density = tickets.groupby(["treatment", "round"], sort=False)["density"].mean()
+    return table.merge(density.reset_index(), on=["treatment", "round"])
 
 
 def _against_density(

@@ -16,8 +16,16 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from labkit.engine.connectivity import STABLE
-from labkit.experiments.results import MATCHING
-from labkit.experiments.statistics import interval
+from labkit.experiments.results import SETTINGS
+from labkit.experiments.statistics import (
+    AGREES,
+    DISAGREES,
+    UNDECIDED,
+    estimate,
+    interval,
+    over_seeds,
+    verdict,
+)
 from labkit.figures.picture import Picture, empty_axes, figure_of
 
 LOOKS = (  # colours of Okabe & Ito, each with dashes and a marker of its own
@@ -31,6 +39,7 @@ LOOKS = (  # colours of Okabe & Ito, each with dashes and a marker of its own
 KINDS = {"unstructured": "single weights", "structured": "whole units"}
 CONTROLS = ("reinitialise", "scratch-e")  # two names of one thing: fresh weights, same epochs
 LIMIT = 100 * STABLE  # points
+MARKS = {AGREES: "✓", DISAGREES: "✗", UNDECIDED: "?"}
 
 
 def instability_against_rewind(
@@ -43,12 +52,12 @@ def instability_against_rewind(
     initialisation; what is below the dashed line is stable. Intervals are over seeds. Raises
     ValueError where no instability was analysed.
     """
-    table = _over_seeds(_with_arms(tickets), ["arm", "rewind"], "instability")
+    table = over_seeds(_with_arms(tickets), ["arm", "rewind"], "instability", 100)
     if table.empty:
         raise ValueError("tickets must have an instability: run an analysis of it first")
     behind = pd.DataFrame()
     if reference is not None and not reference.empty:
-        behind = _over_seeds(_with_arms(reference), ["arm", "rewind"], "instability")
+        behind = over_seeds(_with_arms(reference), ["arm", "rewind"], "instability", 100)
     drawn = pd.concat([part for part in (behind, table) if len(part)])
     arms = sorted(drawn["arm"].unique())
     lines = [name for part in (behind, table) if len(part) for name in part["arm"].unique()]
@@ -128,10 +137,12 @@ def phase_diagram(tickets: pd.DataFrame, treatment: str = "rewind") -> Picture:
     tickets: a table of `labkit.tables` of experiments that differ in `rewind`, in the learning rate
     (each with columns of its own), and in nothing else.
     The first number in a cell is the final test accuracy minus the dense network's, paired by seed,
-    in points, with a tick where the ticket matches; the second is its instability. A thick line
+    in points, with a tick where the ticket matches (the interval's lower end is above the margin),
+    a cross where it falls below, a question mark where that is undecided; the second is its
+    instability. A thick line
     parts stable cells from unstable ones, which are hatched. Raises ValueError without tickets.
     """
-    table = _phases(tickets, treatment)
+    table = phases(tickets, treatment)
     if table.empty:
         raise ValueError(f"tickets must have some of treatment {treatment}: run the experiment")
     keys = table[["learning_rate", "rewind"]].itertuples(index=False, name=None)
@@ -141,8 +152,9 @@ def phase_diagram(tickets: pd.DataFrame, treatment: str = "rewind") -> Picture:
         layout="constrained",
     )
     axes = figure.subplots()
-    scale = Normalize(min(table["gap"].min(), -0.5), max(table["gap"].max(), 0.5))
-    colours = colormaps["cividis"]
+    reach = max(0.5, table["gap"].abs().max())  # the middle of the colours is no difference
+    scale = Normalize(-reach, reach)
+    colours = colormaps["PuOr"]
     cells: dict[tuple[int, int], dict[str, Any]] = {}
     for cell in table.to_dict("records"):
         x = starts.index((cell["learning_rate"], cell["rewind"]))
@@ -167,43 +179,42 @@ def phase_diagram(tickets: pd.DataFrame, treatment: str = "rewind") -> Picture:
     axes.set_ylabel("density (%), sparser below")
     figure.colorbar(ScalarMappable(scale, colours), ax=axes, label="ticket − dense (points)")
     axes.set_title(
-        "first number: accuracy gap, ✓ matching\nsecond: instability, hatched where unstable",
+        "first number: accuracy gap, ✓ matching, ✗ below, ? undecided\n"
+        "second: instability, hatched where unstable",
         fontsize="small",
         loc="left",
     )
     return Picture(figure, _phases_in_words(table), table)
 
 
-def _phases(tickets: pd.DataFrame, treatment: str) -> pd.DataFrame:
-    """A row per learning rate, rewind iteration and round: gap, interval, instability, matching,
-    seeds.
+def phases(tickets: pd.DataFrame, treatment: str = "rewind") -> pd.DataFrame:
+    """A row per chain of tickets and round: how far they are from the dense network, how unstable,
+    and the two verdicts, "agrees", "disagrees" or "undecided": of matching (non-inferiority) and of
+    stable (instability below the limit), the latter None where it was not analysed.
     """
     rows = []
-    keys = ["learning_rate", "rewind"]
-    for (rate, rewind), at in tickets.groupby(keys) if len(tickets) else ():
-        dense = at[at["round"] == 0].groupby("seed")["final_test_accuracy"].mean() * 100
-        for number, group in at[at["treatment"] == treatment].groupby("round"):
+    for _, chain in tickets.groupby("chain") if len(tickets) else ():
+        dense = chain[chain["round"] == 0].groupby("seed")["final_test_accuracy"].mean() * 100
+        for number, group in chain[chain["treatment"] == treatment].groupby("round"):
             ticket = group.groupby("seed")["final_test_accuracy"].mean() * 100
             gaps = (ticket - dense).dropna()
             if gaps.empty:
                 continue
-            spread = float(dense.std(ddof=1)) if len(dense) > 1 else 0.0
-            low, high = interval(gaps)
-            instability = 100 * group["instability"].mean()
-            matching = ticket.mean() >= dense.mean() - max(100 * MATCHING, spread)
+            gap = estimate(gaps)
+            known = 100 * group.dropna(subset=["instability"]).groupby("seed")["instability"].mean()
+            part = estimate(known) if len(known) else None
             rows.append(
-                {
-                    "learning_rate": rate,
-                    "rewind": rewind,
+                {name: group[name].iloc[0] for name in SETTINGS}
+                | {
                     "round": number,
                     "density": group["density"].mean(),
-                    "gap": gaps.mean(),
-                    "low": low,
-                    "high": high,
-                    "matching": matching,
-                    "instability": instability,
-                    "stable": None if math.isnan(instability) else instability < LIMIT,
-                    "seeds": len(gaps),
+                    "gap": gap.mean,
+                    "low": gap.low,
+                    "high": gap.high,
+                    "matching": verdict(gap, "at least"),
+                    "instability": part.mean if part else math.nan,
+                    "stable": verdict(part, "below", LIMIT) if part else None,
+                    "seeds": gap.seeds,
                 }
             )
     return pd.DataFrame(rows)
@@ -212,7 +223,7 @@ def _phases(tickets: pd.DataFrame, treatment: str) -> pd.DataFrame:
 def _write(axes: Axes, x: int, y: int, cell: dict[str, Any], colour: Any) -> None:
     paper = {"fc": colour, "ec": "none", "pad": 2.0}  # under the words, over the hatching
     where: dict[str, Any] = {"ha": "center", "va": "center", "color": _ink(colour), "bbox": paper}
-    gap = _signed(cell["gap"]) + (" ✓" if cell["matching"] else "")
+    gap = f"{_signed(cell['gap'])} {MARKS[cell['matching']]}"
     axes.text(x, y - 0.15, gap, **where)
     if not math.isnan(cell["instability"]):
         words = f"{cell['instability']:.1f}".replace("-", "−")
@@ -233,7 +244,8 @@ def _part_phases(axes: Axes, cells: dict[tuple[int, int], dict[str, Any]]) -> No
     """The contour: a line on every edge between a stable and an unstable cell, by place."""
 
     def stable(x: int, y: int) -> bool | None:
-        return cells[x, y]["stable"] if (x, y) in cells else None
+        instability = cells[x, y]["instability"] if (x, y) in cells else math.nan
+        return None if math.isnan(instability) else instability < LIMIT
 
     edges = []
     for x, y in cells:
@@ -248,16 +260,20 @@ def _part_phases(axes: Axes, cells: dict[tuple[int, int], dict[str, Any]]) -> No
 
 
 def _phases_in_words(table: pd.DataFrame) -> str:
+    said = table["matching"]
     summary = (
-        f"{int(table['matching'].sum())} of {len(table)} kinds of ticket match the dense network"
+        f"Of {len(table)} kinds of ticket {(said == AGREES).sum()} match the dense network, "
+        f"{(said == DISAGREES).sum()} fall below it, and {(said == UNDECIDED).sum()} are undecided"
     )
-    known = table.dropna(subset=["stable"])
-    if len(known):
-        agree = int((known["stable"].astype(bool) == known["matching"].astype(bool)).sum())
+    decided = table[said.ne(UNDECIDED) & table["stable"].isin([AGREES, DISAGREES])]
+    if len(decided):
+        together = int((decided["stable"] == decided["matching"]).sum())
         summary += (
-            f"; in {agree} of {len(known)} cells a ticket is stable exactly when it is matching"
+            f"; where both are decided, stable and matching go together in {together} of "
+            f"{len(decided)} cells"
         )
-    return f"{summary}. Seeds per cell: {table['seeds'].min()}."
+    least, most = table["seeds"].min(), table["seeds"].max()
+    return f"{summary}. Seeds per cell: {least}" + (f" to {most}." if most > least else ".")
 
 
 def contradiction_map(tickets: pd.DataFrame, column: str = "final_test_accuracy") -> Picture:
@@ -274,7 +290,7 @@ def contradiction_map(tickets: pd.DataFrame, column: str = "final_test_accuracy"
     if table.empty:
         raise ValueError("tickets must have a re-initialised control: run the experiment first")
     dense = tickets[(tickets["treatment"] == "dense") & (tickets["rewind"] == 0)]
-    unstable = _over_seeds(dense, ["learning_rate"], "instability")
+    unstable = over_seeds(dense, ["learning_rate"], "instability", 100)
     kinds = [kind for kind in KINDS if kind in set(table["kind"])]
     rates = sorted(table["learning_rate"].unique())
     with sns.axes_style("whitegrid"):
@@ -382,15 +398,3 @@ def _stable_in_words(row: dict[str, Any]) -> str:
     if row["low"] <= LIMIT <= row["high"]:
         return "is stable or unstable (the interval contains the limit)"
     return f"is {'un' * (row['mean'] >= LIMIT)}stable"
-
-
-def _over_seeds(tickets: pd.DataFrame, by: list[str], column: str) -> pd.DataFrame:
-    """Mean and 95% interval over seeds, in points; columns `by`, mean, low, high, seeds."""
-    rows = []
-    known = tickets.dropna(subset=[column]) if column in tickets else pd.DataFrame()
-    for labels, group in known.groupby(by) if len(known) else ():
-        seeds = 100 * group.groupby("seed")[column].mean()
-        low, high = interval(seeds)
-        measured = {"mean": seeds.mean(), "low": low, "high": high, "seeds": len(seeds)}
-        rows.append(dict(zip(by, labels, strict=True)) | measured)
-    return pd.DataFrame(rows)

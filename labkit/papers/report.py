@@ -13,9 +13,9 @@ import pandas as pd
 from labkit.base.store import StoreError
 from labkit.experiments.experiment import Study
 from labkit.experiments.results import Tables
-from labkit.figures import arms as figures, lines as landscapes, pairs, stability as phases
-from labkit.figures.layers import kept_per_layer
+from labkit.figures import arms, layers, lines, pairs, stability
 from labkit.figures.picture import Picture
+from labkit.papers.claims import ClaimsTable
 
 _PAGE = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>
@@ -40,7 +40,7 @@ class Section:
     study: Study
     run: Tables
     reference: Tables | None
-    claims: pd.DataFrame
+    claims: ClaimsTable
 
 
 def write_report(path: Path, sections: Sequence[Section]) -> Path:
@@ -58,11 +58,9 @@ def write_report(path: Path, sections: Sequence[Section]) -> Path:
 
 
 def _section(section: Section) -> Iterator[str]:
-    words = ["paper", "claim", "published", "reference", "reference_verdict"]
-    words += ["this_run", "this_run_verdict"]
     settings = json.dumps([asdict(experiment) for experiment in section.study], indent=2)
     yield f"<h2>{section.preset}</h2><h3>What the paper says, what was measured</h3>"
-    yield _table(section.claims[words].rename(columns=lambda name: name.replace("_", " ")))
+    yield section.claims.to_html()
     yield "<p>Values are means over seeds, paired by seed, with 95% intervals (Student's t).</p>"
     for picture in _pictures(section.run, section.reference):
         yield picture.to_html()
@@ -79,29 +77,29 @@ def _pictures(run: Tables, reference: Tables | None) -> Iterator[Picture]:
     rates = tickets["learning_rate"].nunique()
     if not paths.empty:
         dense = tickets[tickets["treatment"] == "dense"]
-        for _, lines in paths[paths["treatment"] == "dense"].groupby("network", sort=False):
-            if lines["rewind"].nunique() == 1:
-                yield landscapes.error_along_line(lines, by="learning_rate")
+        for _, of_network in paths[paths["treatment"] == "dense"].groupby("network", sort=False):
+            if of_network["rewind"].nunique() == 1:
+                yield lines.error_along_line(of_network, by="learning_rate")
                 continue
-            for _, own in lines.groupby("learning_rate"):
-                yield landscapes.error_along_line(own, by="rewind")
+            for _, of_rate in of_network.groupby("learning_rate"):
+                yield lines.error_along_line(of_rate, by="rewind")
         if dense["rewind"].nunique() > 1:
-            yield phases.instability_against_rewind(dense)
+            yield stability.instability_against_rewind(dense)
     if tickets["rewind"].nunique() > 1 and "rewind" in treatments:
-        yield phases.phase_diagram(tickets)
+        yield stability.phase_diagram(tickets)
     elif "reinitialise" in treatments and rates > 1 and not paths.empty:
-        for _, own in tickets.groupby("network", sort=False):
-            yield phases.contradiction_map(own)
+        for _, of_network in tickets.groupby(["network", "length"], sort=False):
+            yield stability.contradiction_map(of_network)
     elif "reinitialise" in treatments and rates > 1:
         yield pairs.difference_by_learning_rate(tickets, behind)
     elif "scratch-e" in treatments:
         yield pairs.compare_treatments(tickets, behind, against="fine-tune-quarter")
         if "structured" in set(tickets["kind"]):
-            yield kept_per_layer(tickets, behind)
+            yield layers.kept_per_layer(tickets, behind)
     elif "rewind" in treatments:
-        yield figures.accuracy_against_density(tickets, behind)
-        yield figures.early_stop_against_density(tickets, behind)
-        yield figures.learning_curves(run.curves, int(tickets["round"].max()))
+        yield arms.accuracy_against_density(tickets, behind)
+        yield arms.early_stop_against_density(tickets, behind)
+        yield arms.learning_curves(run.curves, int(tickets["round"].max()))
 
 
 def _table(rows: pd.DataFrame) -> str:
