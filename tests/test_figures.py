@@ -8,6 +8,7 @@ import pytest
 from labkit import TREATMENTS
 from labkit.experiments.results import Tables
 from labkit.figures import arms as figures
+from labkit.figures.picture import ARMS
 
 
 @pytest.fixture
@@ -52,9 +53,9 @@ def test_learning_curves_differ_by_more_than_colour_too(results: Tables):
 
 
 def test_every_treatment_has_dashes_and_a_marker_of_its_own():
-    assert set(figures.STYLE) >= {"dense", *TREATMENTS}
-    for position in (1, 2, 3):
-        assert len({str(style[position]) for style in figures.STYLE.values()}) == len(figures.STYLE)
+    assert set(ARMS) >= {"dense", *TREATMENTS}
+    for what in ("dash", "marker", "name"):
+        assert len({str(getattr(look, what)) for look in ARMS.values()}) == len(ARMS)
 
 
 def test_the_table_holds_mean_and_interval_over_seeds(results: Tables):

@@ -22,7 +22,7 @@ from labkit.base.store import Store
 from labkit.experiments.presets import PAPERS, study
 from labkit.experiments.results import tables
 from labkit.figures import arms as figures
-from labkit.figures.picture import Picture, empty_axes, figure_of, legend_below
+from labkit.figures.picture import SERIES, Picture, empty_axes, figure_of, legend_below
 from labkit.papers import claims
 from labkit.papers.claims import ClaimsTable
 from tools import course
@@ -54,10 +54,6 @@ TITLES = {
     "rethinking": "Rethinking the value of network pruning: small networks trained from scratch",
     "stability": "Linear mode connectivity: tickets rewound to different moments",
 }
-LOOKS = (
-    *(("#D55E00", "--", "s"), ("#E69F00", "-.", "^"), ("#0072B2", "-", "o")),
-    *(("#009E73", (0, (5, 1)), "D"), ("#CC79A7", ":", "P"), ("#56B4E9", (0, (3, 1, 1, 1)), "v")),
-)
 
 
 def shipped(name: str) -> pd.DataFrame:
@@ -93,11 +89,11 @@ def error_by_rewind(tickets: pd.DataFrame) -> Picture:
     own = own[(own["learning_rate"] == rate) & own["treatment"].isin(["rewind", "dense"])]
     own = own.assign(error=1 - own["final_test_accuracy"])
     axes, rows, handles = empty_axes(), [], {}
-    for (rewind, group), look in zip(own.groupby("rewind"), LOOKS * len(own), strict=False):
+    for (rewind, group), look in zip(own.groupby("rewind"), SERIES * len(own), strict=False):
         table = figures.summarise(group, "error", 100).sort_values("density", ascending=False)
-        colour, dash, marker = look
-        (line,) = axes.plot(table["density"], table["mean"], color=colour, ls=dash, marker=marker)
-        axes.fill_between(table["density"], table["low"], table["high"], color=colour, alpha=0.12)
+        (line,) = axes.plot(table["density"], table["mean"], **look.line)
+        band: dict[str, Any] = {"color": look.colour, "alpha": 0.12}
+        axes.fill_between(table["density"], table["low"], table["high"], **band)
         handles[f"rewound to iteration {rewind:,}"] = line
         rows.append(table.assign(rewind=rewind))
     axes.set_xscale("log")

@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, NullLocator
 
 from labkit.experiments.statistics import over_seeds
-from labkit.figures.picture import STYLE, Picture, empty_axes, figure_of
+from labkit.figures.picture import Picture, empty_axes, figure_of, look_of
 
 POINTS = 100  # of a learning curve, at most
 TICKS = (1, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01)  # densities
@@ -34,7 +34,7 @@ def accuracy_against_density(
         picture.summary = "Test accuracy of the dense network; no ticket has been trained yet."
     else:
         best = arms.loc[arms["mean"].idxmax()]
-        name = _style(best["treatment"])[3]
+        name = look_of(best["treatment"]).name
         picture.summary = (
             f"Test accuracy against density: the highest mean is that of the {name} network at "
             f"{100 * best['density']:.1f}% density, {best['mean']:.2f}%."
@@ -82,11 +82,10 @@ def learning_curves(
         table = groups[["iteration", "mean"]].mean().reset_index().drop(columns="place")
     axes = empty_axes(7, 4.6)
     for treatment, arm in table.groupby("treatment", sort=False):
-        colour, dash, marker, label = _style(treatment)
-        look = {"markevery": max(1, len(arm) // 8), **STRONG}
-        axes.plot(
-            arm["iteration"], arm["mean"], color=colour, ls=dash, marker=marker, label=label, **look
-        )
+        look = look_of(treatment)
+        every = max(1, len(arm) // 8)
+        line = {**look.line, "label": look.name, "markevery": every, **STRONG}
+        axes.plot(arm["iteration"], arm["mean"], **line)
     axes.set_xlabel("iteration" + (f", means of {together} evaluations" if together > 1 else ""))
     axes.set_ylabel(column.replace("_", " ") + (" (%)" if scale == 100 else ""))
     if scale == 100:
@@ -95,7 +94,7 @@ def learning_curves(
     _legend(axes)
     percent = 100 * rows.loc[rows["round"] == round_number, "density"].mean()
     ranking = table.groupby("treatment")["mean"].mean().sort_values(ascending=scale == 1)
-    first = _style(ranking.index[0])[3]
+    first = look_of(ranking.index[0]).name
     what = column.replace("_", " ")
     summary = f"{what.capitalize()} during training at {percent:.1f}% density: {first} leads."
     return Picture(figure_of(axes), summary, table)
@@ -134,28 +133,21 @@ def _against_density(
     return Picture(figure_of(axes), "", table)
 
 
-def _draw_arms(axes: Axes, table: pd.DataFrame, look: dict[str, Any]) -> None:
+def _draw_arms(axes: Axes, table: pd.DataFrame, weight: dict[str, Any]) -> None:
     dense = table[table["treatment"] == "dense"]
     for treatment, arm in table[table["treatment"] != "dense"].groupby("treatment", sort=False):
-        colour, dash, marker, label = _style(treatment)
+        look = look_of(treatment)
         if treatment == "rewind":  # the chain starts at the dense network
             arm = pd.concat([dense, arm])
-        axes.plot(
-            arm["density"], arm["mean"], color=colour, ls=dash, marker=marker, label=label, **look
-        )
-        axes.fill_between(arm["density"], arm["low"], arm["high"], color=colour, alpha=0.12, lw=0)
+        axes.plot(arm["density"], arm["mean"], label=look.name, **look.line, **weight)
+        band: dict[str, Any] = {"color": look.colour, "alpha": 0.12, "lw": 0}
+        axes.fill_between(arm["density"], arm["low"], arm["high"], **band)
         if len(arm) == 1:  # too narrow for a band
-            axes.vlines(arm["density"], arm["low"], arm["high"], color=colour, alpha=0.5)
+            axes.vlines(arm["density"], arm["low"], arm["high"], color=look.colour, alpha=0.5)
     if not dense.empty:
-        colour, dash, _, label = _style("dense")
-        line = {"lw": look["lw"], "alpha": look.get("alpha", 1)}
-        axes.axhline(dense["mean"].iloc[0], color=colour, ls=dash, label=label, **line)
-
-
-def _style(treatment: object) -> tuple[str, Any, str, str]:
-    """Colour, dashes, marker and name of an arm."""
-    name = str(treatment)
-    return STYLE.get(name, ("#666666", "-", "x", name))
+        look = look_of("dense")
+        line = {"lw": weight["lw"], "alpha": weight.get("alpha", 1), "label": look.name}
+        axes.axhline(dense["mean"].iloc[0], color=look.colour, ls=look.dash, **line)
 
 
 def _legend(axes: Axes, reference: bool = False) -> None:

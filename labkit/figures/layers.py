@@ -10,14 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from labkit.engine.networks import outline
-from labkit.figures.picture import Picture, legend_below
-
-LOOKS = (  # of arms, in order; colours that colour-blind readers tell apart
-    ("#D55E00", "--", "s"),
-    ("#0072B2", "-", "o"),
-    ("#009E73", "-.", "^"),
-    ("#CC79A7", ":", "D"),
-)
+from labkit.figures.picture import SERIES, Picture, legend_below
 
 
 def dense_widths(network: str) -> list[int]:
@@ -81,18 +74,14 @@ def _draw(axes: Axes, layers: pd.DataFrame) -> dict[str, Line2D]:
     handles = {"dense network": Line2D([], [], color="#DDDDDD", lw=8)}
     for run, arms in layers.groupby("run"):  # the reference first, behind
         pale = run == "reference"
-        for (_, arm), look in zip(arms.groupby("arm", sort=False), LOOKS, strict=False):
-            colour, dash, marker = look
-            style: dict[str, Any] = {
-                "color": colour,
-                "alpha": 0.4 if pale else 1.0,
-                "marker": marker,
-            }
+        for (_, arm), look in zip(arms.groupby("arm", sort=False), SERIES, strict=False):
+            style: dict[str, Any] = {"color": look.colour, "marker": look.marker}
+            style["alpha"] = 0.4 if pale else 1.0
             seeds = sorted(arm["seed"].unique())
             shift = arm["seed"].map(lambda s, seeds=seeds: _beside(s, seeds))
             axes.plot(arm["layer"] + shift, arm["kept"], ls="", ms=3, **style)
             means = arm.groupby("layer")["kept"].mean()
-            line: dict[str, Any] = {"ls": dash, "lw": 1.2 if pale else 1.8, "ms": 6}
+            line: dict[str, Any] = {"ls": look.dash, "lw": 1.2 if pale else 1.8, "ms": 6}
             axes.plot(means.index, means, **line, **style)
             label = arm["arm"].iloc[0] + ", reference" * pale
             handles[label] = Line2D([], [], **line, **style)

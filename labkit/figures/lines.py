@@ -11,9 +11,9 @@ from matplotlib.lines import Line2D
 
 from labkit.base.validation import choice
 from labkit.engine.connectivity import Surface
-from labkit.figures.picture import Picture
+from labkit.figures.picture import SERIES, Picture
 
-ERRORS = {"test": ("#0072B2", "-", "o"), "train": ("#D55E00", "--", "s")}
+ERRORS = dict(zip(("test", "train"), SERIES, strict=False))
 LEVELS = (0, 2, 3, 4, 5, 6, 8, 10, 14, 20, 30, 50, 70, 100)  # errors (%), close in the valleys
 LEAST_RANGE = 5.0  # points of error that an axis shows, so that flat lines look flat
 MARKERS = ("o", "s", "^")
@@ -44,7 +44,7 @@ def error_along_line(paths: pd.DataFrame, by: str = "rewind") -> Picture:
         rows.append(means.reset_index().assign(**{by: value}))
     panels[0].set_ylabel("error (%)")
     panels[0].set_ylim(_error_range(paths))  # which all panels share
-    handles = [Line2D([], [], color=c, ls=d, marker=m, ms=5) for c, d, m in ERRORS.values()]
+    handles = [Line2D([], [], ms=5, **look.line) for look in ERRORS.values()]
     names = [f"{name} error" for name in ERRORS]
     figure.legend(handles, names, loc="outside lower center", ncols=2, frameon=False)
     sns.despine(figure)
@@ -58,13 +58,13 @@ def error_along_line(paths: pd.DataFrame, by: str = "rewind") -> Picture:
 
 
 def _draw_lines(axes: Axes, group: pd.DataFrame, means: pd.DataFrame) -> None:
-    for name, (colour, dash, marker) in ERRORS.items():
+    for name, look in ERRORS.items():
         for _, line in group.groupby(["seed", "pair"]):
             error = 100 * line[f"{name}_error"]
-            axes.plot(line["alpha"], error, color=colour, ls=dash, lw=0.7, alpha=0.35)
-        look: dict[str, Any] = {"lw": 2, "ms": 4, "markevery": max(1, len(means) // 6)}
+            axes.plot(line["alpha"], error, color=look.colour, ls=look.dash, lw=0.7, alpha=0.35)
+        strong: dict[str, Any] = {"lw": 2, "ms": 4, "markevery": max(1, len(means) // 6)}
         mean = means[f"{name}_error"]
-        axes.plot(mean.index, mean, color=colour, ls=dash, marker=marker, **look)
+        axes.plot(mean.index, mean, **look.line, **strong)
 
 
 def _error_range(paths: pd.DataFrame) -> tuple[float, float]:

@@ -16,12 +16,12 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from labkit.experiments.results import SETTINGS
-from labkit.experiments.statistics import NEAR, interval
-from labkit.figures.picture import STYLE, Picture, empty_axes, figure_of, legend_below
+from labkit.experiments.statistics import NEAR, estimate, interval
+from labkit.figures.picture import SERIES, Picture, empty_axes, figure_of, legend_below, look_of
 
-KINDS = {"unstructured": ("#0072B2", "-", "o"), "structured": ("#D55E00", "--", "s")}
+KINDS = dict(zip(("unstructured", "structured"), SERIES, strict=False))
 THIS_RUN, REFERENCE = "this run", "reference"
-LOOKS: dict[str, dict[str, Any]] = {
+WEIGHTS: dict[str, dict[str, Any]] = {
     THIS_RUN: {"alpha": 1.0, "lw": 1.8, "ms": 7},
     REFERENCE: {"alpha": 0.4, "lw": 1.2, "ms": 5},
 }
@@ -58,14 +58,14 @@ def compare_treatments(
         at = (pairs["block"] == block) & (pairs["treatment"] == treatment)
         for run, arm in pairs[at].groupby("run"):
             shift = 0.0 if not (own and pale) else -0.16 if run == THIS_RUN else 0.2
-            colour, _, marker, _ = _style(treatment)
-            look = {"color": colour, "marker": marker, **LOOKS[str(run)]}
+            arm_look = look_of(treatment)
+            look = {"color": arm_look.colour, "marker": arm_look.marker, **WEIGHTS[str(run)]}
             _mark(left, arm["value"], place + shift, look, seeds=False)
             if treatment != against:
                 _mark(right, arm["difference"].dropna(), place + shift, look)
     _name_rows(left, rows)
     left.set_xlabel(column.replace("final_test", "test").replace("_", " ") + " (%)")
-    right.set_xlabel(f"paired difference (points)\nto {_style(against)[3]}")
+    right.set_xlabel(f"paired difference (points)\nto {look_of(against).name}")
     _explain(figure, table)
     return Picture(figure, _best_in_words(table, against), table)
 
@@ -95,8 +95,8 @@ def difference_by_learning_rate(
     handles = {}
     arms = list(pairs.groupby(["run", "kind", "density"], sort=False))
     for number, ((run, kind, share), line) in enumerate(arms):
-        colour, dash, marker = KINDS[kind]
-        look = {"color": colour, "marker": marker, **LOOKS[run]}
+        colour, dash = KINDS[kind].colour, KINDS[kind].dash
+        look = {"color": colour, "marker": KINDS[kind].marker, **WEIGHTS[run]}
         shift = 0.07 * (number - (len(arms) - 1) / 2)
         places = []
         for rate, seeds in line.groupby("learning_rate"):
@@ -109,7 +109,7 @@ def difference_by_learning_rate(
     axes.set_xticks(range(len(rates)), [f"{rate:g}" for rate in rates])
     axes.set_xlim(-0.5, len(rates) - 0.5)
     axes.set_xlabel("learning rate")
-    names = f"{_style(arm)[3]} minus {_style(against)[3]}"
+    names = f"{look_of(arm).name} minus {look_of(against).name}"
     axes.set_ylabel(f"{names} (points)")
     figure = figure_of(axes)
     legend_below(figure, handles, columns=2)
@@ -192,9 +192,9 @@ def _means(pairs: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     for key, arm in pairs.groupby(by, sort=False):
         row = dict(zip(by, key, strict=True))
         for name, prefix in (("value", ""), ("difference", "difference_")):
-            known = arm[name].dropna()
-            low, high = interval(known)
-            row |= {f"{prefix}mean": known.mean(), f"{prefix}low": low, f"{prefix}high": high}
+            found = estimate(arm[name].dropna())
+            row |= {f"{prefix}mean": found.mean, f"{prefix}low": found.low}
+            row[f"{prefix}high"] = found.high
         rows.append({**row, "seeds": len(arm)})
     return pd.DataFrame(rows)
 
@@ -210,7 +210,9 @@ def _rows(table: pd.DataFrame, against: str) -> list[tuple[str, str]]:
 
 
 def _name_rows(axes: Axes, rows: list[tuple[str, str]]) -> None:
-    axes.set_yticks(range(len(rows)), [_style(name)[3] if name else block for block, name in rows])
+    axes.set_yticks(
+        range(len(rows)), [look_of(name).name if name else block for block, name in rows]
+    )
     for label, (_, name) in zip(axes.get_yticklabels(), rows, strict=True):
         label.set_fontweight("normal" if name else "bold")
     axes.set_ylim(len(rows) - 0.5, -0.6)
@@ -247,7 +249,7 @@ def _explain(figure: Figure, table: pd.DataFrame) -> None:
     black: dict[str, Any] = {"color": "#000000", "marker": "o"}
     labels = {THIS_RUN: "this run", REFERENCE: "pale: shipped reference"}
     runs = [run for run in labels if table["run"].eq(run).any()]
-    handles = {labels[run]: Line2D([], [], **black, **LOOKS[run]) for run in runs}
+    handles = {labels[run]: Line2D([], [], **black, **WEIGHTS[run]) for run in runs}
     if (table["seeds"] > 1).any():
         handles["a seed"] = Line2D([], [], color="#000000", marker=".", ls="", alpha=0.5)
         handles["95% interval"] = Line2D([], [], color="#000000")
@@ -261,9 +263,9 @@ def _best_in_words(table: pd.DataFrame, against: str) -> str:
     for (run, block), arms in table.groupby(["run", "block"], sort=False):
         arms = arms[arms["treatment"] != "dense"]
         best = arms.loc[arms["mean"].idxmax()]
-        sentence = f"{run}, {block}: {_style(best['treatment'])[3]} is highest"
+        sentence = f"{run}, {block}: {look_of(best['treatment']).name} is highest"
         if best["treatment"] != against and not math.isnan(best["difference_mean"]):
-            sentence += f", {_in_words(best)} against {_style(against)[3]}"
+            sentence += f", {_in_words(best)} against {look_of(against).name}"
         sentence += f" ({_seeds(best)})"
         sentences.append(sentence[0].upper() + sentence[1:] + ".")
     return " ".join(sentences)
@@ -279,9 +281,3 @@ def _in_words(row: Any) -> str:
 
 def _seeds(row: Any) -> str:
     return f"{row['seeds']} {'seed' if row['seeds'] == 1 else 'seeds'}"
-
-
-def _style(treatment: object) -> tuple[str, Any, str, str]:
-    """Colour, dashes, marker and name of an arm, as in all figures."""
-    name = str(treatment)
-    return STYLE.get(name, ("#666666", "-", "x", name))

@@ -8,6 +8,7 @@ import html
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 import seaborn as sns
@@ -19,21 +20,60 @@ from matplotlib.figure import Figure
 ROWS = 200  # of a table, where a page shows it
 
 
+@dataclass(frozen=True)
+class Look:
+    """How a line is told from others: by colour, dashes and marker alike. name: in a legend.
+
+    dash, marker: matplotlib's; of the markers o s ^ v < > D h P X * x.
+    """
+
+    colour: str = "#666666"
+    dash: Any = "-"
+    marker: str = "x"
+    name: str = ""
+
+    @property
+    def line(self) -> dict[str, Any]:
+        """Arguments of matplotlib's `plot` and `Line2D`."""
+        return {"color": self.colour, "ls": self.dash, "marker": self.marker}
+
+    @property
+    def svg_dash(self) -> str:
+        """SVG's stroke-dasharray."""
+        if isinstance(self.dash, str):
+            return {"-": "", "--": "8 4", "-.": "8 3 2 3", ":": "2 3"}[self.dash]
+        return " ".join(f"{1.5 * length:g}" for length in self.dash[1])
+
+
 # Okabe & Ito's colours, told apart by colour-blind readers; dashes and markers for all others.
 # Colours return only in arms that no preset draws together.
-STYLE = {
-    "dense": ("#000000", ":", "*", "dense network"),
-    "rewind": ("#0072B2", "-", "o", "ticket (rewound)"),
-    "reinitialise": ("#D55E00", "--", "s", "re-initialised"),
-    "shuffled-mask": ("#009E73", "-.", "^", "shuffled mask"),
-    "random-mask": ("#CC79A7", (0, (3, 1, 1, 1, 1, 1)), "D", "random mask"),
-    "fine-tune": ("#E69F00", (0, (12, 3)), "v", "fine-tuned"),
-    "fine-tune-quarter": ("#8C510A", (0, (12, 3, 1, 3)), "<", "fine-tuned, a quarter"),
-    "learning-rate-rewind": ("#56B4E9", (0, (5, 1)), "P", "learning rate rewound"),
-    "scratch-e": ("#D55E00", (0, (2, 2)), "X", "Scratch-E"),
-    "scratch-b": ("#009E73", (0, (6, 2, 2, 2, 2, 2)), "h", "Scratch-B"),
-    "scratch-rescaled": ("#CC79A7", (0, (4, 4)), ">", "scratch, re-scaled"),
+ARMS = {
+    "dense": Look("#000000", ":", "*", "dense network"),
+    "rewind": Look("#0072B2", "-", "o", "ticket (rewound)"),
+    "reinitialise": Look("#D55E00", "--", "s", "re-initialised"),
+    "shuffled-mask": Look("#009E73", "-.", "^", "shuffled mask"),
+    "random-mask": Look("#CC79A7", (0, (3, 1, 1, 1, 1, 1)), "D", "random mask"),
+    "fine-tune": Look("#E69F00", (0, (12, 3)), "v", "fine-tuned"),
+    "fine-tune-quarter": Look("#8C510A", (0, (12, 3, 1, 3)), "<", "fine-tuned, a quarter"),
+    "learning-rate-rewind": Look("#56B4E9", (0, (5, 1)), "P", "learning rate rewound"),
+    "scratch-e": Look("#D55E00", (0, (2, 2)), "X", "Scratch-E"),
+    "scratch-b": Look("#009E73", (0, (6, 2, 2, 2, 2, 2)), "h", "Scratch-B"),
+    "scratch-rescaled": Look("#CC79A7", (0, (4, 4)), ">", "scratch, re-scaled"),
 }
+SERIES = (  # of lines that are no arms, in their order: settings, layers, splits
+    Look("#0072B2", "-", "o"),
+    Look("#D55E00", "--", "s"),
+    Look("#009E73", "-.", "^"),
+    Look("#CC79A7", ":", "D"),
+    Look("#E69F00", (0, (6, 2, 1, 2, 1, 2)), "v"),
+    Look("#000000", (0, (12, 3)), "P"),
+)
+
+
+def look_of(treatment: object) -> Look:
+    """The look of an arm, the same in every figure and in the panel."""
+    name = str(treatment)
+    return ARMS.get(name, Look(name=name))
 
 
 @dataclass

@@ -26,16 +26,8 @@ from labkit.experiments.statistics import (
     over_seeds,
     verdict,
 )
-from labkit.figures.picture import Picture, empty_axes, figure_of
+from labkit.figures.picture import SERIES, Picture, empty_axes, figure_of
 
-LOOKS = (  # colours of Okabe & Ito, each with dashes and a marker of its own
-    ("#0072B2", "-", "o"),
-    ("#D55E00", "--", "s"),
-    ("#009E73", "-.", "^"),
-    ("#CC79A7", ":", "D"),
-    ("#E69F00", (0, (6, 2, 1, 2, 1, 2)), "v"),
-    ("#000000", (0, (12, 3)), "P"),
-)
 KINDS = {"unstructured": "single weights", "structured": "whole units"}
 CONTROLS = ("reinitialise", "scratch-e")  # two names of one thing: fresh weights, same epochs
 LIMIT = 100 * STABLE  # points
@@ -65,11 +57,10 @@ def instability_against_rewind(
     origin = _place_of_zero(drawn["rewind"])
     for part, alpha in ((behind, 0.4), (table, 1.0)):
         for name, arm in part.groupby("arm") if len(part) else ():
-            colour, dash, marker = LOOKS[arms.index(name) % len(LOOKS)]
             x = arm["rewind"].replace(0, origin).astype(float)
             reach = [arm["mean"] - arm["low"], arm["high"] - arm["mean"]]
             label = "pale, reference: " * (alpha < 1) + str(name)
-            look: dict[str, Any] = {"color": colour, "ls": dash, "marker": marker, "alpha": alpha}
+            look = SERIES[arms.index(name) % len(SERIES)].line | {"alpha": alpha}
             axes.errorbar(x, arm["mean"], reach, capsize=3, label=label, **look)
     _mark_threshold(axes)
     _iteration_axis(axes, drawn["rewind"], origin)
@@ -348,11 +339,10 @@ def _gain_range(table: pd.DataFrame) -> tuple[float, float]:
 def _draw_kind(axes: Axes, table: pd.DataFrame, rates: list[float]) -> None:
     rounds = sorted(table["round"].unique())
     for rate, arm in table.groupby("learning_rate"):
-        colour, dash, marker = LOOKS[rates.index(rate) % len(LOOKS)]
         shift = 0.12 * (rates.index(rate) - (len(rates) - 1) / 2)
         x = [rounds.index(number) + shift for number in arm["round"]]
         reach = [arm["gain"] - arm["low"], arm["high"] - arm["gain"]]
-        look: dict[str, Any] = {"color": colour, "ls": dash, "marker": marker, "capsize": 3}
+        look = SERIES[rates.index(rate) % len(SERIES)].line | {"capsize": 3}
         axes.errorbar(x, arm["gain"], reach, label=f"learning rate {rate:g}", **look)
     density = table.groupby("round")["density"].mean()
     axes.axhline(0, color="black", lw=1)
@@ -366,9 +356,11 @@ def _draw_initial(axes: Axes, table: pd.DataFrame, rates: list[float]) -> None:
         place = rates.index(row["learning_rate"]) if row["learning_rate"] in rates else None
         if place is None:
             continue
-        colour, _, marker = LOOKS[place % len(LOOKS)]
+        look = SERIES[place % len(SERIES)]
         reach = [[row["mean"] - row["low"]], [row["high"] - row["mean"]]]
-        axes.errorbar([place], [row["mean"]], reach, color=colour, marker=marker, capsize=3)
+        axes.errorbar(
+            [place], [row["mean"]], reach, capsize=3, color=look.colour, marker=look.marker
+        )
     _mark_threshold(axes)
     axes.set_xlim(-0.6, len(rates) - 0.4)
     axes.set_xticks(range(len(rates)), [f"{rate:g}" for rate in rates])

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 
 from PIL import Image
 
+from labkit.figures.picture import Look
+
 _WIDTH, _HEIGHT = 480, 300  # of a chart without its legend, in units of the view box
 _LEFT, _RIGHT, _TOP, _BOTTOM = 62, 26, 30, 46
 _INK, _GRID = "#111111", "#dddddd"
@@ -30,18 +32,8 @@ _MARKERS = {  # by matplotlib's letters; around the origin, about 8 wide
     "X": '<path d="M-4-4L4 4M4-4L-4 4" fill="none" stroke-width="2.5"/>',
     "*": '<path d="M0-5.5L1.5-1.6H5.4L2.3 0.9L3.4 4.8L0 2.5L-3.4 4.8L-2.3 0.9L-5.4-1.6H-1.5z"/>',
 }
+PLAIN = Look(marker="o")
 _MANY = 40  # points on a line; where there are more, markers would hide it
-
-
-@dataclass(frozen=True)
-class Look:
-    """How a line is told from others. dash: of SVG's stroke-dasharray, "" for a full line.
-    marker: one of matplotlib's letters o s ^ v < > D h P X *.
-    """
-
-    colour: str = "#666666"
-    dash: str = ""
-    marker: str = "o"
 
 
 @dataclass(frozen=True)
@@ -60,7 +52,7 @@ class Line:
 
     name: str
     points: tuple[Point, ...]
-    look: Look = Look()
+    look: Look = PLAIN
     pale: bool = False
 
 
@@ -263,7 +255,7 @@ def _group(line: Line, parts: str) -> str:
 
 
 def _dash(look: Look) -> str:
-    return f'stroke-dasharray="{look.dash}"' if look.dash else ""
+    return f'stroke-dasharray="{look.svg_dash}"' if look.svg_dash else ""
 
 
 def _marker(look: Look) -> str:

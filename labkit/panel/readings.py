@@ -16,13 +16,12 @@ import pandas as pd
 from labkit.base.store import Store
 from labkit.experiments.experiment import Experiment, Trial, all_trials
 from labkit.experiments.running import Evaluated, Finished
-from labkit.experiments.statistics import interval
-from labkit.figures.picture import STYLE
-from labkit.panel.charts import Axis, Line, Look, Point, Row, line_chart, pixel_chart
+from labkit.experiments.statistics import estimate
+from labkit.figures.picture import Look, look_of
+from labkit.panel.charts import Axis, Line, Point, Row, line_chart, pixel_chart
 
 Result = dict[str, Any]
-_DASHES = {"-": "", "--": "8 4", "-.": "8 3 2 3", ":": "2 3"}
-_FROM_0 = Look("#009E73", "8 3 2 3", "^")
+_FROM_0 = Look("#009E73", "-.", "^")
 
 
 class Readings:
@@ -228,14 +227,11 @@ def _summary(trained: list[tuple[Trial, Result]]) -> Point:
         seeds[trial.seed].append(100 * result["ticket"]["test_accuracy"])
     means = [sum(draws) / len(draws) for draws in seeds.values()]
     density = sum(result["ticket"]["density"] for _, result in trained) / len(trained)
-    low, high = interval(pd.Series(means)) if len(means) > 1 else (None, None)
-    return Point(density, sum(means) / len(means), low, high)
+    found = estimate(pd.Series(means))
+    ends = (found.low, found.high) if found.seeds > 1 else (None, None)
+    return Point(density, found.mean, *ends)
 
 
 def _line(label: str, points: tuple[Point, ...], pale: bool) -> Line:
-    style: Any = STYLE.get(label, ("#666666", "-", "o", label))
-    colour, dash, marker, name = style
-    if not isinstance(dash, str):  # matplotlib's offset and lengths
-        dash = " ".join(f"{1.5 * length:g}" for length in dash[1])
-    look = Look(colour, _DASHES.get(dash, dash), marker)
-    return Line(f"{name}{', reference' if pale else ''}", points, look, pale)
+    look = look_of(label)
+    return Line(f"{look.name}{', reference' if pale else ''}", points, look, pale)
