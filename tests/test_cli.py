@@ -23,7 +23,7 @@ from labkit.engine.training import Recipe
 from labkit.experiments import experiment as experiment_module, planning, presets, running
 from labkit.experiments.experiment import Experiment, Task, Treatment
 from labkit.experiments.running import run
-from labkit.experiments.settings import with_settings
+from labkit.experiments.words import with_settings
 
 RECIPE = Recipe(learning_rate=0.01, iterations=10, batch_size=10)
 TINY = Experiment(

@@ -30,8 +30,7 @@ from labkit.experiments.forecast import Forecast
 from labkit.experiments.presets import NAMES, SIZES
 from labkit.experiments.results import tables
 from labkit.experiments.running import Finished, Progress
-from labkit.experiments.settings import with_settings
-from labkit.experiments.sharing import as_command, as_python
+from labkit.experiments.words import as_command, as_python, with_settings
 from labkit.panel import panel as panel_module
 from labkit.panel.catalogue import STARTS, members
 from labkit.panel.controls import ONE_SHOT, PER_ROUND, REACHED

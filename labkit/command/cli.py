@@ -330,7 +330,7 @@ def _study(name: str, size: str) -> "Study":
 
 
 def _chosen_study(arguments: argparse.Namespace) -> "Study":
-    from labkit.experiments.settings import with_settings
+    from labkit.experiments.words import with_settings
 
     study = _study(arguments.preset, arguments.size)
     # Settings can make experiments of a study equal, which are then one.

@@ -8,7 +8,6 @@ from labkit.engine.pruning import Pruning
 from labkit.engine.training import Recipe
 from labkit.experiments.experiment import Experiment, Task, all_trials
 from labkit.experiments.presets import NAMES, PRESETS, study
-from labkit.experiments.sharing import settings_in_words
 from labkit.panel.readings import Readings
 
 PLAYGROUND = "playground"
@@ -46,16 +45,6 @@ def members(name: str, size: str) -> tuple[Experiment, ...]:
     Raises ValueError for an unknown name or size.
     """
     return (_PLAYGROUND,) if name == PLAYGROUND else study(name, size)
-
-
-def titles(name: str, size: str) -> list[str]:
-    """What tells the experiments of a preset apart, a text each."""
-    several = [dict(settings_in_words(e)) for e in members(name, size)]
-    differing = [path for path in several[0] if len({words[path] for words in several}) > 1]
-    return [
-        ", ".join(f"{path.split('.')[-1]} {words[path]}" for path in differing) or "the only one"
-        for words in several
-    ]
 
 
 def home_of(keys: list[str]) -> str:

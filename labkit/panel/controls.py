@@ -18,7 +18,7 @@ from labkit.engine.data import NAMES
 from labkit.engine.pruning import CRITERIA, KINDS, SCOPES
 from labkit.experiments.experiment import TREATMENTS, Experiment
 from labkit.experiments.forecast import densities, rate_for
-from labkit.experiments.settings import with_settings
+from labkit.experiments.words import with_settings
 
 NETWORKS = ("lenet-300-100", "conv-2", "conv-4", "conv-6", "vgg-small", "vgg-16", "vgg-19",
             "resnet-8", "resnet-14", "resnet-20")  # fmt: skip

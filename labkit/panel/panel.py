@@ -21,8 +21,8 @@ from labkit.experiments.experiment import Experiment
 from labkit.experiments.forecast import Forecast, Forecaster
 from labkit.experiments.presets import SIZES
 from labkit.experiments.running import Event, run
-from labkit.experiments.sharing import as_command, as_python
-from labkit.panel.catalogue import PLAYGROUND, STARTS, References, home_of, members, titles
+from labkit.experiments.words import as_command, as_python, titles
+from labkit.panel.catalogue import PLAYGROUND, STARTS, References, home_of, members
 from labkit.panel.charts import Row, download, table
 from labkit.panel.controls import REACHED, Controls
 from labkit.panel.readings import (
@@ -206,7 +206,7 @@ class Panel:
 
     def _offer_members(self) -> None:
         name = self.preset.value
-        names = titles(name, self.size.value) if name else ["of this page"]
+        names = titles(members(name, self.size.value)) if name else ["of this page"]
         options = [(words, number) for number, words in enumerate(names)]
         self._choosing = True  # the new list is one choice, whatever it sets on the way
         self.member.options = options
