@@ -378,8 +378,9 @@ def test_a_reproduction_trains_even_what_was_shipped(command, tiny, tmp_path, mo
 def ship_reference(command, tmp_path, monkeypatch) -> None:
     assert command("run", "lottery", "--size", "reference", "--store", "elsewhere")[0] == 0
     words = ("--size", "reference", "--store", "elsewhere", "data/results/lottery.zip")
-    assert command("export", "lottery", *words)[0] == 0
     monkeypatch.setenv("LABKIT_DATA", str(tmp_path / "data"))
+    (tmp_path / "data/results").mkdir(parents=True, exist_ok=True)
+    assert command("export", "lottery", *words)[0] == 0
 
 
 def test_claims_set_own_results_beside_the_shipped(command, tiny, tmp_path, monkeypatch):
@@ -390,6 +391,22 @@ def test_claims_set_own_results_beside_the_shipped(command, tiny, tmp_path, monk
     _, out, _ = command("claims")
     assert re.search(r"reference  .*2 seeds.*, 20 iterations", out)
     assert re.search(r"this run   .*2 seeds.*, 10 iterations", out)
+
+
+def test_foreign_results_are_the_reference_only_where_they_are_asked_for(
+    command, tiny, tmp_path, monkeypatch
+):
+    ship_reference(command, tmp_path, monkeypatch)
+    results = tmp_path / "data/results"
+    (results / "lottery.zip").rename(results / "foreign.zip")
+    (results / "SHA256SUMS").unlink()
+    status, out, err = command("claims")
+    assert (status, err) == (0, "") and "reference  -: not measured" in out
+    status, out, err = command("claims", "--reference", "data/results/foreign.zip")
+    assert status == 0 and re.search(r"reference  .*2 seeds, 20 iterations", out)
+    assert "reference is data/results/foreign.zip, and not the results that came with" in err
+    status, out, err = command("claims", "--reference", "nothing.zip")
+    assert (status, out) == (1, "") and "nothing.zip is damaged" in err
 
 
 def test_claims_are_json_on_request(command, tiny):

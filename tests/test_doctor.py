@@ -1,25 +1,33 @@
 """The doctor finds what is missing, damaged or filed under a wrong name, and nothing else."""
 
-import json
+import os
 import re
 import sys
 import zipfile
+from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from labkit.base import machine
-from labkit.base.store import Store, ship
+from labkit.base.store import Store, enlist, ship
 from labkit.command import doctor
 from labkit.command.doctor import examine
 from labkit.experiments import presets
-from labkit.experiments.experiment import Trial, all_trials
+from labkit.experiments.experiment import REWIND, Experiment, Trial, all_trials
 
 
 def result(trial: Trial) -> dict[str, Any]:
     """What `labkit.experiments.running` stores, without the numbers."""
-    return {"trial": trial.describe(), "provenance": {}}
+    return {"trial": trial.describe(), "provenance": {}, "ticket": {}, "curve": {}}
+
+
+def send(results: dict[str, Any], path: Path) -> None:
+    """Ship results as the lab's own."""
+    ship(results, path)
+    enlist(path)
 
 
 def trials() -> list[Trial]:
@@ -85,30 +93,47 @@ def test_bundled_files_that_are_damaged_or_missing_are_named(data):
 def test_results_must_be_those_of_the_networks_they_are_filed_under(data):
     first, second = trials()[:2]
     good = {trial.key: result(trial) for trial in (first, second)}
-    ship(good, data / "results/lottery.zip")
+    send(good, data / "results/lottery.zip")
     assert "ok shipped results: 2 in lottery.zip are those of their names" in findings()
     assert re.search(r"note shipped results: 2 of \d+ of lottery \(reference\)", findings())
-    ship({first.key: good[second.key]}, data / "results/lottery.zip")
-    assert re.search(rf"WRONG .*1 of 1 in .*lottery.zip.*{first.key}", findings())
-    ship({first.key: {"trial": first.describe()}}, data / "results/lottery.zip")
-    assert "are incomplete" in findings()
+    swapped = {first.key: good[second.key], second.key: good[first.key]}
+    send(swapped, data / "results/lottery.zip")
+    assert re.search(rf"WRONG .*2 of 2 in .*lottery.zip.*{first.key}", findings())
+    send({first.key: {"trial": first.describe()}}, data / "results/lottery.zip")
+    assert re.search(
+        rf"WRONG .*1 of 1 in .*lottery.zip are incomplete or .*{first.key}", findings()
+    )
 
 
 def test_results_that_no_preset_asks_for_are_noted(data):
-    ship({"0" * 32: result(trials()[0])}, data / "results/old.zip")
+    odd = Trial(replace(Experiment(), evaluate_every=3), 0, 0, REWIND)
+    send({odd.key: result(odd)}, data / "results/old.zip")
     assert "note shipped results: no preset asks for 1 in old.zip" in findings()
 
 
 def test_a_damaged_archive_of_results_is_named(data):
     trial, path = trials()[0], data / "results/lottery.zip"
-    ship({trial.key: result(trial)}, path)
+    send({trial.key: result(trial)}, path)
     whole = path.read_bytes()
     for damaged in (b"PK, perhaps", whole[:-30], whole[:60] + b"\0" * 20 + whole[80:]):
         path.write_bytes(damaged)
         assert re.search(r"WRONG shipped results: .*lottery.zip is damaged", findings())
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("a.json", json.dumps({})[:1])
+    enlist(path)  # as listed, and yet no archive
     assert re.search(r"WRONG shipped results: .*lottery.zip is damaged", findings())
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a.json", "{")
+    enlist(path)
+    assert re.search(r"WRONG shipped results: .*lottery.zip is damaged", findings())
+    path.unlink()
+    assert re.search(r"WRONG shipped results: .*lottery.zip is missing", findings())
+
+
+def test_a_foreign_archive_of_results_is_named_and_left_out(data):
+    trial = trials()[0]
+    ship({trial.key: result(trial)}, data / "results/foreign.zip")
+    found = findings()
+    assert re.search(r"note shipped results: .*foreign.zip is foreign .* left out", found)
+    assert re.search(r"note shipped results: 0 of \d+ of lottery \(reference\)", found)
 
 
 def test_a_store_that_cannot_be_written_and_damaged_entries_are_wrong(data, tmp_path):
@@ -116,3 +141,36 @@ def test_a_store_that_cannot_be_written_and_damaged_entries_are_wrong(data, tmp_
     Store().put("key", {})
     (tmp_path / "store/key.json").write_bytes(b"damaged")
     assert re.search(r"WRONG store: .*key.json is damaged", findings())
+
+
+def test_a_result_in_the_store_must_be_the_answer_to_its_key(data, tmp_path):
+    first, second = trials()[:2]
+    Store().put(first.key, result(first))
+    assert "WRONG store" not in findings()
+    Store().put(second.key, result(first))
+    assert re.findall(r"WRONG store: (.*) is not the answer", findings()) == [
+        str(tmp_path / "store" / f"{second.key}.json")
+    ]
+
+
+def test_whatever_lies_in_the_store_is_named_and_the_rest_looked_at(data, tmp_path):
+    store = tmp_path / "store"
+    Store().put("zzz", {})
+    (store / "a-folder.json").mkdir()
+    (store / "b-link.json").symlink_to(tmp_path / "nothing")
+    os.mkfifo(store / "c-pipe.pt")
+    (store / "d-link.pt").symlink_to(store / "d-link.pt")
+    named = re.findall(r"WRONG store: \S+/([-\w]+)\.(?:json|pt) is not", findings())
+    assert named == ["a-folder", "b-link", "c-pipe", "d-link", "zzz"]
+    old = store / "tmpabc.part"
+    old.write_bytes(b"half")
+    os.utime(old, (0, 0))
+    assert "note store: 1 files that killed runs had half written are removed" in findings()
+    assert not old.exists()
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read all")
+def test_an_entry_that_may_not_be_read_is_named(data, tmp_path):
+    Store().put("key", {})
+    (tmp_path / "store/key.json").chmod(0)
+    assert re.search(r"WRONG store: .*key.json cannot be read \(Permission denied\)", findings())

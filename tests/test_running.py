@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import torch
 
-from labkit.base.store import Store, StoreError, ship
+from labkit.base.store import Store, StoreError, enlist, ship
 from labkit.engine.connectivity import Instability
 from labkit.engine.pruning import Pruning, apply_masks, prune
 from labkit.engine.training import EarlyStop, Evaluation, Measurement, Recipe, train
@@ -357,7 +357,9 @@ def test_a_chain_known_from_shipped_results_is_trained_when_its_weights_are_need
 ) -> None:
     expected = finish(LENET, store)
     trials = [t for n in range(3) for t in LENET.trials(n)]
-    ship({t.key: store.get(t.key) for t in trials}, tmp_path / "data" / "results" / "a.zip")
+    path = tmp_path / "data" / "results" / "a.zip"
+    ship({t.key: store.get(t.key) for t in trials}, path)
+    enlist(path)
     monkeypatch.setenv("LABKIT_DATA", str(tmp_path / "data"))
     student = Store(tmp_path / "student")
     assert missing(LENET, student) == []
@@ -434,7 +436,8 @@ def test_a_full_disk_stops_the_run_and_loses_nothing(
         finish(FULL, store)
     monkeypatch.setattr(os, "fsync", real)
     assert 0 < len(tables(FULL, store).tickets) < len(expected.tickets)
-    assert not list(store.damaged()) and not list(store.folder.glob("*.part"))
+    assert not any(isinstance(found, StoreError) for _, found in store.entries())
+    assert not list(store.folder.glob("*.part"))
     resumed = finish(FULL, store)
     pd.testing.assert_frame_equal(resumed.tickets, expected.tickets, rtol=1e-3)
 

@@ -1,6 +1,8 @@
 """An entry is whole or absent, is found by its content, and a damaged one is computed again."""
 
 import errno
+import hashlib
+import itertools
 import json
 import multiprocessing
 import os
@@ -12,7 +14,18 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings, strategies as st
 
-from labkit.base.store import Store, StoreError, key_of, ship, shipped_results
+from labkit.base.store import (
+    LEFT_OVER,
+    Store,
+    StoreError,
+    enlist,
+    key_of,
+    listed,
+    read_zip,
+    sha256_of,
+    ship,
+    shipped_results,
+)
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False)
@@ -72,10 +85,76 @@ def test_a_damaged_entry_is_reported_and_gone(store: Store, data):
         at = data.draw(st.integers(0, len(content) - 1))
         damaged = content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :]
     path.write_bytes(damaged)
-    assert list(store.damaged()) == [path]
-    with pytest.warns(UserWarning, match="is damaged; computing it again"):
+    ((odd, error),) = store.entries()
+    assert odd == path and isinstance(error, StoreError)
+    with pytest.warns(UserWarning, match="is damaged or another's; computing it again"):
         assert store.get(KEY) is None
     assert not path.exists()
+
+
+@pytest.mark.parametrize("kind", ["json", "pt"])
+def test_swapped_and_renamed_entries_are_found(store: Store, kind: str):
+    for key in (KEY, OTHER):
+        store.put(key, {"filed under": key})
+        store.put_tensors(key, {"filed under": torch.ones(1)})
+    one, other = (store.folder / f"{key}.{kind}" for key in (KEY, OTHER))
+    content = one.read_bytes()
+    one.write_bytes(other.read_bytes())
+    other.write_bytes(content)
+    assert [path for path, found in store.entries() if isinstance(found, StoreError)] == [
+        one,
+        other,
+    ]
+    read = store.get if kind == "json" else store.get_tensors
+    for key in (KEY, OTHER):
+        with pytest.warns(UserWarning, match="another's"):
+            assert read(key) is None
+
+
+def old(content: bytes) -> bytes:
+    """An entry as it was written before names were in digests."""
+    return hashlib.sha256(content).hexdigest().encode() + b"\n" + content
+
+
+def test_an_entry_from_before_names_were_in_digests_is_read(store: Store):
+    store.check_writable()
+    (store.folder / f"{KEY}.json").write_bytes(old(b'{"a": 1}'))
+    assert store.get(KEY) == {"a": 1}
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"\xff", b"[" * 100_000])
+def test_unusable_content_with_a_good_digest_is_set_aside(store: Store, content: bytes):
+    store.check_writable()
+    for kind, read in (("json", store.get), ("pt", store.get_tensors)):
+        path = store.folder / f"{KEY}.{kind}"
+        path.write_bytes(old(content))
+        assert [odd for odd, found in store.entries() if isinstance(found, StoreError)] == [path]
+        with pytest.warns(UserWarning, match="computing it again"):
+            assert read(KEY) is None
+        assert not path.exists()
+
+
+def test_tensors_that_lack_a_part_are_set_aside(store: Store):
+    store.put_tensors(KEY, {"network": {}, "moments": []})
+    assert store.has_tensors(KEY, ("network", "moments"))
+    with pytest.warns(UserWarning, match="computing it again"):
+        assert not store.has_tensors(KEY, ("final", "masks"))
+    assert store.get_tensors(KEY) is None
+
+
+def test_what_killed_runs_left_is_removed_and_what_is_being_written_is_not(store: Store):
+    store.put(KEY, {})
+    for name, age in (("tmpold.part", 2 * LEFT_OVER), ("tmpnew.part", 0)):
+        path = store.folder / name
+        path.write_bytes(b"half")
+        os.utime(path, (time.time() - age,) * 2)
+    assert store.remove_leftovers() == 1
+    assert {path.name for path in store.folder.iterdir()} == {f"{KEY}.json", "tmpnew.part"}
+
+
+def test_a_home_of_nobody_is_a_clear_error():
+    with pytest.raises(StoreError, match="must be a folder, not ~nosuchuser/x"):
+        Store("~nosuchuser/x")
 
 
 def test_a_full_disk_loses_nothing(store: Store, monkeypatch: pytest.MonkeyPatch):
@@ -123,6 +202,7 @@ def test_shipped_results_are_found_and_never_written(
 ):
     path = tmp_path / "data" / "results" / "lottery.zip"
     ship({KEY: {"a": 1}}, path)
+    enlist(path)
     before = path.read_bytes()
     monkeypatch.setenv("LABKIT_DATA", str(tmp_path / "data"))
     with_shipped = Store(store.folder)
@@ -137,8 +217,55 @@ def test_shipping_makes_the_same_bytes_every_time(tmp_path: Path):
     ship(entries, tmp_path / "one.zip")
     ship(dict(reversed(entries.items())), tmp_path / "two.zip")
     assert (tmp_path / "one.zip").read_bytes() == (tmp_path / "two.zip").read_bytes()
-    (tmp_path / "two.zip").unlink()
+    assert shipped_results(tmp_path) == {}
+    for name in ("one.zip", "two.zip"):
+        enlist(tmp_path / name)
+    shipped_results.cache_clear()
     assert {k: json.loads(v) for k, v in shipped_results(tmp_path).items()} == entries
+
+
+def test_a_foreign_zip_is_never_mixed_in_and_is_a_source_of_its_own(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    folder = tmp_path / "data" / "results"
+    ship({KEY: {"a": 1}}, folder / "lottery.zip")
+    enlist(folder / "lottery.zip")
+    ship({KEY: {"a": -1}, OTHER: {"b": 2}}, folder / "zzz.zip")
+    monkeypatch.setenv("LABKIT_DATA", str(tmp_path / "data"))
+    assert Store(store.folder).get(KEY) == {"a": 1} and Store(store.folder).get(OTHER) is None
+    foreign = Store(store.folder, shipped=folder / "zzz.zip")
+    assert foreign.get(KEY) == {"a": -1} and foreign.get(OTHER) == {"b": 2}
+
+
+def test_every_bit_of_a_shipped_zip_is_checked(tmp_path: Path):
+    path = tmp_path / "lottery.zip"
+    ship({KEY: {"a": 1}}, path)
+    enlist(path)
+    whole = path.read_bytes()
+    for at in range(len(whole)):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+        shipped_results.cache_clear()
+        with pytest.raises(StoreError, match=r"lottery\.zip are damaged"):
+            shipped_results(tmp_path)
+
+
+def test_a_bit_in_a_foreign_zip_is_an_error_in_words_or_changes_nothing(tmp_path: Path):
+    path = tmp_path / "foreign.zip"
+    ship({KEY: {"a": 1}}, path)
+    whole, refused = path.read_bytes(), set()
+    for at, bit in itertools.product(range(len(whole)), range(8)):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 1 << bit]) + whole[at + 1 :])
+        try:
+            assert list(read_zip(path).values()) == [b'{"a": 1}']
+        except StoreError as error:
+            refused |= {word for word in ("encrypted", "compression") if word in str(error)}
+    assert refused == {"encrypted", "compression"}
+
+
+def test_the_check_sums_of_the_lab_are_those_of_its_zip_files(root: Path):
+    folder = root / "data" / "results"
+    found = {path.name: sha256_of(path) for path in folder.glob("*.zip")}
+    assert listed(folder) == found, "cd data/results && sha256sum *.zip > SHA256SUMS"
 
 
 def test_the_environment_chooses_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -7,8 +7,6 @@ import hashlib
 import importlib
 import json
 import platform
-import zipfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -16,12 +14,13 @@ from typing import Any, TypeAlias
 import labkit
 from labkit.base import machine
 from labkit.base.places import data_folder
-from labkit.base.store import Store, StoreError
+from labkit.base.store import SUMS, Store, StoreError, listed, read_zip, sha256_of, shipped_folder
 from labkit.experiments import presets
-from labkit.experiments.experiment import Trial, all_trials
+from labkit.experiments.experiment import all_trials
+from labkit.experiments.proof import proves
 
 PACKAGES = ("torch", "numpy", "pandas", "matplotlib", "seaborn", "ipywidgets", "jupyterlab")
-PARTS = {"trial", "provenance"}  # of every result, beside what was measured
+_REMEDY = "the next run that needs it makes it anew"
 
 Findings: TypeAlias = Iterator[tuple[str, str]]
 
@@ -71,61 +70,54 @@ def _data() -> Findings:
 
 
 def _shipped() -> Findings:
-    folder = data_folder() / "results"
+    folder = shipped_folder()
     found: set[str] = set()
     asked = {name: _asked(name) for name in presets.NAMES}
-    trials = {key: trial for each in asked.values() for key, trial in each.items()}
-    for path in sorted(folder.glob("*.zip")):
+    asked_for = set().union(*asked.values())
+    try:
+        sums = listed(folder)
+    except StoreError as error:
+        yield "WRONG", f"shipped results: {error}"
+        return
+    for name in sorted(sums.keys() | {path.name for path in folder.glob("*.zip")}):
+        path = folder / name
+        if name not in sums:
+            yield "note", f"shipped results: {path} is foreign ({SUMS} lacks it) and left out"
+            continue
+        if sha256_of(path) != sums[name]:
+            state = "damaged: it is not what SHA256SUMS says" if path.exists() else "missing"
+            yield "WRONG", f"shipped results: {path} is {state}; get it again from git"
+            continue
         try:
-            results = _read(path)
-        except (OSError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+            results = {key: json.loads(content) for key, content in read_zip(path).items()}
+        except ValueError as error:
             yield "WRONG", f"shipped results: {path} is damaged ({error})"
             continue
-        wrong = sorted(k for k in results if not _sound(results[k], trials.get(k)))
-        foreign = results.keys() - trials.keys()
         found |= results.keys()
-        if wrong:
-            some = ", ".join(wrong[:3]) + (", ..." if len(wrong) > 3 else "")
-            yield (
-                "WRONG",
-                f"shipped results: {len(wrong)} of {len(results)} in {path} are incomplete or not "
-                f"those of the networks they are filed under ({some})",
-            )
-        else:
-            yield "ok", f"shipped results: {len(results)} in {path.name} are those of their names"
-        if foreign:
+        yield from _proofs(path, results)
+        if foreign := results.keys() - asked_for:
             yield "note", f"shipped results: no preset asks for {len(foreign)} in {path.name}"
     for name, keys in asked.items():
-        state = "ok" if keys.keys() <= found else "note"
-        had = len(keys.keys() & found)
-        yield state, f"shipped results: {had} of {len(keys)} of {name} (reference)"
+        state = "ok" if keys <= found else "note"
+        yield state, f"shipped results: {len(keys & found)} of {len(keys)} of {name} (reference)"
 
 
-def _read(path: Path) -> dict[str, Any]:
-    """Results by key; the archive checks each entry's check sum as it is read."""
-    with zipfile.ZipFile(path) as archive:
-        return {
-            name.removesuffix(".json"): json.loads(archive.read(name))
-            for name in archive.namelist()
-        }
+def _proofs(path: Path, results: dict[str, Any]) -> Findings:
+    wrong = sorted(key for key, result in results.items() if not proves(result, key))
+    if wrong:
+        some = ", ".join(wrong[:3]) + (", ..." if len(wrong) > 3 else "")
+        yield (
+            "WRONG",
+            f"shipped results: {len(wrong)} of {len(results)} in {path} are incomplete or not "
+            f"those of the networks they are filed under ({some})",
+        )
+    else:
+        yield "ok", f"shipped results: {len(results)} in {path.name} are those of their names"
 
 
-def _sound(result: Any, trial: Trial | None) -> bool:
-    """Whether a result has all its parts, and is that of the trial, if its key is a trial's."""
-    if not isinstance(result, dict) or not result.keys() >= PARTS:
-        return False
-    if trial is None:
-        return True
-    told, own = result["trial"], trial.describe()
-    # By what is done and not by its name: one treatment may have two.
-    choices = own.get("choices", {})
-    same = {**choices, **told.get("choices", {}), "name": ""} == {**choices, "name": ""}
-    return same and all(told.get(n, own[n]) == own[n] for n in ("seed", "round", "draw"))
-
-
-def _asked(name: str) -> dict[str, Trial]:
-    """The trials of a preset at reference size, by their keys."""
-    return {trial.key: trial for trial in all_trials(presets.study(name, "reference"))}
+def _asked(name: str) -> set[str]:
+    """The keys of a preset at reference size."""
+    return {trial.key for trial in all_trials(presets.study(name, "reference"))}
 
 
 def _store(folder: Path | str | None) -> Findings:
@@ -138,7 +130,12 @@ def _store(folder: Path | str | None) -> Findings:
             f"store: {results} results and {tensors} states of networks in {store.folder}, "
             "which can be written to",
         )
-        for path in store.damaged():
-            yield "WRONG", f"store: {path} is damaged; the next run that needs it makes it anew"
+        if removed := store.remove_leftovers():
+            yield "note", f"store: {removed} files that killed runs had half written are removed"
+        for path, found in store.entries():
+            if isinstance(found, StoreError):
+                yield "WRONG", f"store: {path} {found}; {_REMEDY}"
+            elif path.suffix == ".json" and not proves(found, path.stem):
+                yield "WRONG", f"store: {path} is not the answer to its key; {_REMEDY}"
     except (StoreError, OSError) as error:
         yield "WRONG", f"store: {error}"

@@ -11,6 +11,7 @@ import pandas as pd
 from labkit.base.store import Store, key_of
 from labkit.engine.data import TRAINING_IMAGES
 from labkit.experiments.experiment import Experiment, Study, Task, all_trials, settings
+from labkit.experiments.proof import result_of
 
 # What tells apart the networks of a study, beside its seeds, rounds and treatments.
 SETTINGS = (
@@ -65,7 +66,7 @@ def _tables(e: Experiment, store: Store) -> tuple[pd.DataFrame, pd.DataFrame, pd
     curves: list[dict[str, Any]] = []
     paths: list[dict[str, Any]] = []
     for trial in all_trials(e):
-        result = store.get(trial.key)
+        result = result_of(trial, store)
         if result is None:
             continue
         label = _settings(e) | {

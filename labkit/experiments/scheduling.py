@@ -8,6 +8,8 @@ from labkit.base.store import Store
 from labkit.base.workers import Call
 from labkit.engine.networks import outline
 from labkit.experiments.experiment import Experiment, Study, Trial, all_trials
+from labkit.experiments.proof import result_of
+from labkit.experiments.tickets import FINAL, SNAPSHOT
 
 CACHE = 20_000_000  # bytes of weights, gradients and moments that stay in a processor's cache
 
@@ -28,7 +30,10 @@ def missing(study: Study, store: Store) -> list[Trial]:
     wanted: defaultdict[str, set[str]] = defaultdict(set)  # trial -> tensors that it has to leave
     todo: list[Trial] = []
     for key, trial in reversed(trials.items()):
-        if store.get(key) is None or not all(map(store.has_tensors, wanted[key])):
+        leaves = all(
+            store.has_tensors(name, FINAL if name == key else SNAPSHOT) for name in wanted[key]
+        )
+        if result_of(trial, store) is None or not leaves:
             todo.append(trial)
             for other, tensors in _starts_from(trial):
                 wanted[other].add(tensors)

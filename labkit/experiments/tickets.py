@@ -25,6 +25,10 @@ from labkit.engine.pruning import (
 from labkit.engine.training import Snapshot, generator
 from labkit.experiments.experiment import Experiment, Trial
 
+# The parts of what is kept of a network: after training, and at a rewind iteration.
+FINAL = ("final", "masks")
+SNAPSHOT = ("network", "moments")
+
 
 @dataclass(frozen=True)
 class Start:

@@ -15,6 +15,7 @@ import pandas as pd
 
 from labkit.base.store import Store
 from labkit.experiments.experiment import Experiment, Trial, all_trials
+from labkit.experiments.proof import result_of
 from labkit.experiments.running import Evaluated, Finished
 from labkit.experiments.statistics import estimate
 from labkit.figures.picture import Look, look_of
@@ -31,7 +32,7 @@ class Readings:
         self.experiment = experiment
         self.trials = {trial.key: trial for trial in all_trials(experiment)}
         self.live: dict[str, dict[int, float]] = {}  # key -> iteration -> validation accuracy
-        found = ((key, store.get(key)) for key in self.trials)
+        found = ((key, result_of(trial, store)) for key, trial in self.trials.items())
         self.results: dict[str, Result] = {key: result for key, result in found if result}
 
     def take(self, event: Evaluated | Finished) -> None:

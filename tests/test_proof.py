@@ -1,0 +1,82 @@
+"""A result is believed only under the key that its own settings make."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from labkit.base.store import Store, shipped_results
+from labkit.experiments.experiment import Experiment, Trial, all_trials
+from labkit.experiments.proof import proves, result_of
+from labkit.experiments.scheduling import missing
+from tests.synthetic import SGD, finish
+
+
+def test_every_shipped_result_proves_its_key(root: Path):
+    shipped = shipped_results(root / "data" / "results")
+    results = {key: json.loads(content) for key, content in shipped.items()}
+    assert results and [key for key, result in results.items() if not proves(result, key)] == []
+    some, other = list(results)[:2]
+    assert not proves(results[some], other)
+
+
+@pytest.fixture
+def experiment(synthetic_data: None) -> Experiment:
+    from labkit.engine.connectivity import Instability
+    from labkit.experiments.experiment import Task
+
+    task = Task(network="lenet-8-6", recipe=SGD)
+    analysis = Instability(copies=2, alphas=3, train_examples=20)
+    treatments = ("reinitialise", "shuffled-mask")
+    return Experiment(
+        task, rounds=1, treatments=treatments, seeds=(0, 1), draws=2, instability=analysis
+    )
+
+
+def put_as_before(store: Store, key: str, result: Any) -> None:
+    """An entry as it was written before names were in digests."""
+    content = json.dumps(result).encode()
+    digest = hashlib.sha256(content).hexdigest().encode()
+    (store.folder / f"{key}.json").write_bytes(digest + b"\n" + content)
+
+
+def test_results_of_a_run_prove_theirs_and_no_other(experiment: Experiment, store: Store):
+    finish(experiment, store)
+    results = {trial: store.get(trial.key) for trial in all_trials(experiment)}
+    for trial, result in results.items():
+        assert [other for other in results if proves(result, other.key)] == [trial]
+
+
+def test_swapped_old_results_are_set_aside_and_trained_again(experiment: Experiment, store: Store):
+    finish(experiment, store)
+    one, other = all_trials(experiment)[:2]
+    results = store.get(one.key), store.get(other.key)
+    put_as_before(store, one.key, results[1])
+    put_as_before(store, other.key, results[0])
+    with pytest.warns(UserWarning, match="another's; computing it again"):
+        assert {t.key for t in missing(experiment, store)} == {one.key, other.key}
+    put_as_before(store, one.key, results[0])
+    assert result_of(one, store) == results[0]
+
+
+def test_a_result_that_lacks_a_part_is_set_aside(experiment: Experiment, store: Store):
+    finish(experiment, store)
+
+    def lacks(trial: Trial, part: str) -> None:
+        result = store.get(trial.key)
+        del result[part]
+        store.put(trial.key, result)
+        with pytest.warns(UserWarning, match="computing it again"):
+            assert result_of(trial, store) is None
+
+    trained, *_, analysed = all_trials(experiment)
+    assert analysed.analysis
+    lacks(trained, "ticket")
+    lacks(analysed, "paths")
+
+
+@pytest.mark.parametrize("told", [None, 3, "", [], {}, {"task": {"recipe": {"speed": 1}}}])
+def test_what_is_no_description_proves_nothing(told: Any):
+    assert not proves({"trial": told}, "0" * 32) and not proves({}, "0" * 32)
