@@ -475,7 +475,10 @@ def test_jobs_train_at_the_same_time_and_are_named(command, tiny):
     assert status == 0 and re.search(r"6 to train on CPU \w+, 2 processes;", err)
     assert len(out.splitlines()) > 4
     status, _, err = command("run", "lottery", "--jobs", "0")
-    assert (status, err) == (2, "labkit: jobs must be a whole number from 1, not 0\n")
+    assert (status, err) == (2, "labkit: jobs must be a whole number from 1 to 64, not 0\n")
+    for name in ("run", "plan"):
+        status, _, err = command(name, "lottery", "--jobs", "5000")
+        assert status == 2 and "jobs must be a whole number from 1 to 64, not 5000" in err
     status, _, err = command("reproduce", "--jobs", "many")
     assert status == 2 and "argument --jobs: invalid int value: 'many'" in err
 

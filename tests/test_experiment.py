@@ -2,11 +2,14 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
+from hypothesis import given, strategies as st
 
 from labkit import TREATMENTS, Experiment, Pruning, Recipe, Task, Treatment
+from labkit.base.store import key_of
 from labkit.engine.connectivity import Instability
-from labkit.experiments.experiment import REWIND, Trial, all_trials
+from labkit.experiments.experiment import REWIND, Trial, all_trials, settings
 
 REINITIALISE = TREATMENTS["reinitialise"]
 SAME = ("reinitialise", "scratch-e")  # two papers' names of one thing
@@ -19,6 +22,13 @@ BAD = [
     (Recipe, "weight_decay", -1e-4, "at least 0"),
     (Recipe, "batch_size", 0, "from 1"),
     (Recipe, "batch_size", 6.0, "whole number"),
+    (Recipe, "batch_size", 2**63, "from 1 to 100000"),
+    (Recipe, "iterations", 10**12, "from 1 to 10000000"),
+    (Recipe, "learning_rate", 10**400, "at most 1e[+]30"),
+    (Recipe, "slimming", 1e308, "at most 1e[+]30"),
+    (Recipe, "momentum", True, r"\[0, 1\)"),
+    (Task, "network", "lenet-1٣", "lenet-300-100"),
+    (Task, "network", "resnet-8-w1٣", "resnet-8/14/20/56"),
     (Recipe, "iterations", True, "whole number"),
     (Recipe, "milestones", (0.5, 1.5), r"\(0, 1\)"),
     (Recipe, "milestones", (0.7, 0.5), "must increase"),
@@ -60,6 +70,7 @@ BAD = [
     (Experiment, "seeds", (1, 1), "one or more different numbers"),
     (Experiment, "seeds", (-1,), "from 0"),
     (Experiment, "evaluate_every", 0, "from 1"),
+    (Experiment, "evaluate_every", 10**12, "from 1 to 10000000"),
     (Recipe, "milestones", 0.5, "list or a tuple"),
     (Experiment, "seeds", 3, "list or a tuple"),
     (Experiment, "treated_rounds", 2, "list or a tuple"),
@@ -78,6 +89,32 @@ def test_a_bad_value_is_an_error_that_names_field_range_and_value(kind, field, v
     with pytest.raises(ValueError, match=allowed) as caught:
         kind(**{field: value})
     assert field in str(caught.value) and str(given) in str(caught.value)
+
+
+EQUAL = [
+    (Recipe(learning_rate=1, decay=0.1 + 0.2), Recipe(learning_rate=1.0, decay=0.3)),
+    (Recipe(batch_size=np.int32(32), momentum=np.float32(0)), Recipe(batch_size=32)),
+    (Recipe(milestones=np.array([0.25, 0.5])), Recipe(milestones=[0.25, 0.1 * 5])),
+    (Recipe(weight_decay=np.float64(1e-4)), Recipe(weight_decay=1e-4)),
+    (Pruning(rate=1 - 0.8, output_rate=0), Pruning(rate=0.2, output_rate=0.0)),
+    (Pruning("structured", layer_rates=np.array([0.5])), Pruning("structured", layer_rates=[0.5])),
+    (Instability(copies=np.int64(2)), Instability(copies=2)),
+    (Experiment(seeds=np.arange(3), rewind=np.int8(5)), Experiment(seeds=range(3), rewind=5)),
+    (Experiment(treated_rounds=np.array([1, 2])), Experiment(treated_rounds=(1, 2))),
+    (Task(examples=np.int64(100)), Task(examples=100)),
+]
+
+
+@pytest.mark.parametrize(("one", "other"), EQUAL)
+def test_values_that_are_equal_have_one_form_and_so_one_address(one, other):
+    assert repr(one) == repr(other) and key_of(settings(one)) == key_of(settings(other))
+
+
+@given(value=st.floats(1e-300, 1e30), digits=st.integers(13, 17))
+def test_a_rounding_error_changes_no_address(value, digits):
+    short = float(f"{value:.8g}")
+    noisy = short * (1 + 10.0**-digits)
+    assert Recipe(learning_rate=noisy).learning_rate == Recipe(learning_rate=short).learning_rate
 
 
 def test_an_unknown_data_set_is_an_error_that_lists_the_known():
@@ -133,6 +170,14 @@ COMBINATIONS = [  # what is made; words of the error: the field, what is allowed
     (
         lambda: Experiment(Task(recipe=Recipe(slimming=1e-4))),
         *("task.recipe.slimming", "0", "0.0001 for lenet-300-100"),
+    ),
+    (
+        lambda: Experiment(Task(network="resnet-8", recipe=Recipe(batch_size=1))),
+        *("task.recipe.batch_size", "at least 2", "1 for resnet-8"),
+    ),
+    (
+        lambda: Experiment(Task(recipe=Recipe(iterations=10**7)), evaluate_every=99),
+        *("evaluate_every", "from 100", "not 99"),
     ),
     (
         lambda: Experiment(Task(network="conv-2"), Pruning("structured", "gamma")),

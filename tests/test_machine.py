@@ -138,7 +138,7 @@ def test_jobs_are_one_for_each_thread_unless_one_wishes_otherwise(monkeypatch):
     assert find_jobs(None, "cuda") == find_jobs(1, "cuda") == 1
     with pytest.raises(ValueError, match=r"jobs must be 1 on a GPU, .* not 2"):
         find_jobs(2, "cuda")
-    with pytest.raises(ValueError, match="jobs must be a whole number from 1, not 0"):
+    with pytest.raises(ValueError, match="jobs must be a whole number from 1 to 64, not 0"):
         find_jobs(0, "cpu")
 
 

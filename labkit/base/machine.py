@@ -16,6 +16,7 @@ from labkit.base.validation import choice, whole
 
 DEVICES = ("auto", "cpu", "cuda")
 MOST_JOBS = 8  # unless one asks for more: a round has few networks, and each process has its memory
+MOST_WISHED = 64  # more than the cores is allowed: results depend on the number, here as elsewhere
 
 
 def limit_threads() -> None:
@@ -94,14 +95,15 @@ def find_device(name: str = "auto") -> str:
 def find_jobs(jobs: int | None, device: str) -> int:
     """How many processes train at a time on a device of `find_device`.
 
-    jobs: a wish, or None, which on a CPU is one for each thread that torch would use, up to
-    MOST_JOBS. Raises ValueError for a number below 1, and above 1 on a GPU.
+    jobs: a wish, up to MOST_WISHED or one for each core, or None, which on a CPU is one for each
+    thread that torch would use, up to MOST_JOBS. Raises ValueError for another number, and above 1
+    on a GPU.
     """
     import torch
 
     if jobs is None:
         return min(torch.get_num_threads(), MOST_JOBS) if device == "cpu" else 1
-    whole("jobs", jobs, 1)
+    jobs = whole("jobs", jobs, 1, max(MOST_WISHED, available_cores()))
     if jobs > 1 and device != "cpu":
         raise ValueError(f"jobs must be 1 on a GPU, which trains all networks at once, not {jobs}")
     return jobs

@@ -234,7 +234,8 @@ def listed(folder: Path) -> dict[str, str]:
     """File names in a folder's SHA256SUMS, which may be lacking, and their digests."""
     try:
         lines = (folder / SUMS).read_text("utf-8").splitlines()
-        return {name: digest for digest, name in (line.split(maxsplit=1) for line in lines)}
+        pairs = (line.split(maxsplit=1) for line in lines)
+        return {name: digest for digest, name in pairs}
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
@@ -251,7 +252,7 @@ def sha256_of(path: Path) -> str:
 
 
 def enlist(path: Path) -> None:
-    """Bring the line of a zip file in the SHA256SUMS beside it up to date: it belongs to the lab."""
+    """Bring a zip file's line in the SHA256SUMS beside it up to date: it belongs to the lab."""
     lines = listed(path.parent) | {path.name: sha256_of(path)}
     text = "".join(f"{digest}  {name}\n" for name, digest in sorted(lines.items()))
     (path.parent / SUMS).write_text(text, encoding="utf-8")

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from labkit.base.generators import InPieces, Pieces
-from labkit.base.validation import choice, whole
+from labkit.base.validation import choice, keep, whole
 from labkit.engine.data import Data, Split
 from labkit.engine.networks import BatchNorm, Population, State
 from labkit.engine.training import Recipe, evaluate_on, flip_and_crop
@@ -40,12 +40,15 @@ class Instability:
     train_examples: int = 5_000
 
     def __post_init__(self) -> None:
-        whole("instability.copies", self.copies, 0, 20)
+        keep(
+            self,
+            copies=whole("instability.copies", self.copies, 0, 20),
+            alphas=whole("instability.alphas", self.alphas, 3, 1000),
+            train_examples=whole("instability.train_examples", self.train_examples, 2),
+        )
         if self.copies == 1:
             raise ValueError("instability.copies must be 0 or from 2 to 20, not 1")
-        whole("instability.alphas", self.alphas, 3, 1000)
         choice("instability.statistics", self.statistics, STATISTICS)
-        whole("instability.train_examples", self.train_examples, 2)
 
 
 @dataclass(frozen=True)

@@ -301,8 +301,8 @@ VGG: dict[str, tuple[int, ...]] = {  # convolutions per stage of 64, 128, 256, 5
 }
 RESNET = {8: 1, 14: 2, 20: 3, 56: 9}  # depth -> blocks per stage, (depth - 2) / 6
 ZOO = "lenet-300-100 (any widths), conv-2/4/6, vgg-small/11/16/19, resnet-8/14/20/56 (width: -w32)"
-_LENET = re.compile(r"lenet((?:-[1-9]\d{0,4})+)")
-_RESNET = re.compile(r"resnet-(8|14|20|56)(?:-w([1-9]\d{0,3}))?")
+_LENET = re.compile(r"lenet((?:-[1-9][0-9]{0,4})+)")
+_RESNET = re.compile(r"resnet-(8|14|20|56)(?:-w([1-9][0-9]{0,3}))?")
 
 
 def validate_network(name: str) -> None:

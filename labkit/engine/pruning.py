@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from labkit.base.validation import choice, fraction, several
+from labkit.base.validation import choice, fraction, keep, several
 from labkit.engine.data import Data
 from labkit.engine.narrowing import Alive, keep_units, surviving_units
 from labkit.engine.networks import Masks, Population, State, Units
@@ -62,12 +62,16 @@ class Pruning:
         choice("pruning.kind", self.kind, KINDS)
         choice(f"pruning.criterion of {self.kind} pruning", self.criterion, CRITERIA[self.kind])
         choice("pruning.scope", self.scope, SCOPES)
-        fraction("pruning.rate", self.rate, zero=False)
-        fraction("pruning.conv_rate", self.conv_rate, optional=True)
-        fraction("pruning.output_rate", self.output_rate, optional=True)
-        object.__setattr__(self, "layer_rates", several("pruning.layer_rates", self.layer_rates))
-        for rate in self.layer_rates:
-            fraction("pruning.layer_rates", rate)
+        keep(
+            self,
+            rate=fraction("pruning.rate", self.rate, zero=False),
+            conv_rate=fraction("pruning.conv_rate", self.conv_rate, optional=True),
+            output_rate=fraction("pruning.output_rate", self.output_rate, optional=True),
+            layer_rates=tuple(
+                fraction("pruning.layer_rates", rate)
+                for rate in several("pruning.layer_rates", self.layer_rates)
+            ),
+        )
         together = "with global scope, which ranks all layers together"
         units = "with structured pruning, which removes units and never an output"
         weights = "with unstructured pruning, which has conv_rate and output_rate"

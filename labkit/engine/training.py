@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from labkit.base.generators import InPieces, Pieces, between
-from labkit.base.validation import choice, fraction, positive, several, whole
+from labkit.base.validation import choice, fraction, keep, positive, several, whole
 from labkit.engine.data import Data, Split
 from labkit.engine.gradients import autocast, gradients_of
 from labkit.engine.networks import Masks, Population, State
@@ -25,6 +25,8 @@ from labkit.engine.optimizers import Moments, Optimizer
 OPTIMIZERS = ("adam", "sgd")
 AUGMENTATIONS = ("none", "flip-crop")
 PRECISIONS = ("float32", "bfloat16")
+MOST_IN_A_BATCH = 100_000  # more than any data set here has training images
+MOST_ITERATIONS = 10_000_000  # the longest of the papers' trainings is a twentieth
 FETCHED = 4  # batches at a time
 EVALUATED = 400  # images at a time, over all replicas: more would leave a processor's cache
 EVALUATED_ON_GPU = 10_000  # fewer would not keep it busy; of VGG-16 they take some gigabytes
@@ -60,21 +62,25 @@ class Recipe:
 
     def __post_init__(self) -> None:
         choice("recipe.optimizer", self.optimizer, OPTIMIZERS)
-        positive("recipe.learning_rate", self.learning_rate)
-        fraction("recipe.momentum", self.momentum)
-        positive("recipe.weight_decay", self.weight_decay, zero=True)
-        whole("recipe.batch_size", self.batch_size, 1)
-        whole("recipe.iterations", self.iterations, 1)
-        object.__setattr__(self, "milestones", several("recipe.milestones", self.milestones))
-        for milestone in self.milestones:
-            fraction("recipe.milestones", milestone, zero=False)
+        keep(
+            self,
+            learning_rate=positive("recipe.learning_rate", self.learning_rate),
+            momentum=fraction("recipe.momentum", self.momentum),
+            weight_decay=positive("recipe.weight_decay", self.weight_decay, zero=True),
+            batch_size=whole("recipe.batch_size", self.batch_size, 1, MOST_IN_A_BATCH),
+            iterations=whole("recipe.iterations", self.iterations, 1, MOST_ITERATIONS),
+            milestones=tuple(
+                fraction("recipe.milestones", milestone, zero=False)
+                for milestone in several("recipe.milestones", self.milestones)
+            ),
+            decay=fraction("recipe.decay", self.decay, zero=False),
+            slimming=positive("recipe.slimming", self.slimming, zero=True),
+        )
         if list(self.milestones) != sorted(set(self.milestones)):
             raise ValueError(f"recipe.milestones must increase, not {self.milestones}")
-        fraction("recipe.decay", self.decay, zero=False)
-        whole("recipe.warmup", self.warmup, 0, self.iterations)
+        keep(self, warmup=whole("recipe.warmup", self.warmup, 0, self.iterations))
         choice("recipe.augmentation", self.augmentation, AUGMENTATIONS)
         choice("recipe.precision", self.precision, PRECISIONS)
-        positive("recipe.slimming", self.slimming, zero=True)
         if self.optimizer == "adam" and self.momentum:
             raise ValueError(f"recipe.momentum must be 0 with adam, not {self.momentum}")
 

@@ -15,12 +15,14 @@ from functools import lru_cache
 from typing import Any, TypeAlias
 
 from labkit.base.store import key_of
-from labkit.base.validation import choice, instance, several, whole
+from labkit.base.validation import choice, instance, keep, several, whole
 from labkit.engine.connectivity import Instability
 from labkit.engine.data import NORMALISATIONS, Data, load, validate_name
 from labkit.engine.networks import outline, validate_network
 from labkit.engine.pruning import Pruning, removed
-from labkit.engine.training import Recipe
+from labkit.engine.training import MOST_ITERATIONS, Recipe
+
+MOST_EVALUATIONS = 100_000  # of a network: all are kept
 
 
 @dataclass(frozen=True)
@@ -42,10 +44,13 @@ class Task:
         validate_name(self.dataset)
         validate_network(self.network)
         instance("task.recipe", self.recipe, Recipe)
-        whole("task.examples", self.examples, 1, optional=True)
-        whole("task.image_size", self.image_size, 1, optional=True)
         choice("task.normalisation", self.normalisation, NORMALISATIONS)
-        whole("task.validation", self.validation, 1)
+        keep(
+            self,
+            examples=whole("task.examples", self.examples, 1, optional=True),
+            image_size=whole("task.image_size", self.image_size, 1, optional=True),
+            validation=whole("task.validation", self.validation, 1),
+        )
 
     def data(self) -> Data:
         """The task's data set, loaded."""
@@ -186,14 +191,17 @@ class Experiment:
         instance("task", self.task, Task)
         instance("instability", self.instability, Instability)
         instance("pruning", self.pruning, Pruning)
-        whole("rounds", self.rounds, 0, 100)
-        whole("rewind", self.rewind, 0, self.task.recipe.iterations - 1)
         choice("optimizer_state", self.optimizer_state, ("fresh", "restored"))
-        whole("draws", self.draws, 1, 100)
-        whole("evaluate_every", self.evaluate_every, 1)
-        object.__setattr__(self, "seeds", several("seeds", self.seeds))
-        for seed in self.seeds:
-            whole("seeds", seed, 0, 2**31 - 1)
+        iterations = self.task.recipe.iterations
+        least = -(-iterations // MOST_EVALUATIONS)
+        keep(
+            self,
+            rounds=whole("rounds", self.rounds, 0, 100),
+            rewind=whole("rewind", self.rewind, 0, iterations - 1),
+            draws=whole("draws", self.draws, 1, 100),
+            evaluate_every=whole("evaluate_every", self.evaluate_every, least, MOST_ITERATIONS),
+            seeds=tuple(whole("seeds", s, 0, 2**31 - 1) for s in several("seeds", self.seeds)),
+        )
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
             raise ValueError(f"seeds must be one or more different numbers, not {self.seeds}")
         for name, first, last in (
@@ -201,10 +209,8 @@ class Experiment:
             ("analysed_rounds", 0, self.rounds),
         ):
             if getattr(self, name) is not None:
-                rounds = several(name, getattr(self, name))
-                object.__setattr__(self, name, rounds)
-                for number in rounds:
-                    whole(name, number, first, last)
+                numbers = several(name, getattr(self, name))
+                keep(self, **{name: tuple(whole(name, n, first, last) for n in numbers)})
         treatments = []
         given = several("treatments", self.treatments)  # names are allowed, and looked up here
         for treatment in given:
@@ -213,7 +219,7 @@ class Experiment:
                 treatment = TREATMENTS[treatment]
             if treatment != REWIND:  # the chain itself is always run
                 treatments.append(treatment)
-        object.__setattr__(self, "treatments", tuple(treatments))
+        keep(self, treatments=tuple(treatments))
         names = [treatment.name for treatment in treatments]
         if len(set(names) - {"dense", REWIND.name}) < len(names):
             raise ValueError(
@@ -232,6 +238,11 @@ class Experiment:
             raise ValueError(
                 "task.recipe.slimming must be 0 for a network without batch normalisation, not "
                 f"{self.task.recipe.slimming} for {network}"
+            )
+        if self.task.recipe.batch_size == 1 and normalised:
+            raise ValueError(
+                "task.recipe.batch_size must be at least 2 for a network with batch normalisation, "
+                f"which needs a mean over images, not 1 for {network}"
             )
         if pruning.criterion == "gamma":
             if len(normalised) < len(layers):
