@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from labkit.base.generators import InPieces, Pieces
+from labkit.base.neutral import on_neutral_ground
 from labkit.base.validation import choice, keep, whole
 from labkit.engine.data import Data, Split
 from labkit.engine.networks import BatchNorm, Population, State
@@ -82,6 +83,7 @@ def instability(errors: Tensor) -> float:
 
 
 @InPieces
+@on_neutral_ground
 @torch.no_grad()
 def error_along(
     network: Population,

@@ -21,6 +21,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from labkit.base.neutral import neutral
 from labkit.base.places import DataError, cache_folder, data_folder
 from labkit.base.validation import choice, whole
 
@@ -127,6 +128,7 @@ def validate_name(name: str) -> None:
         raise ValueError(f"name of a data set must be one of {known}, {FOLDER}PATH, not {name!r}")
 
 
+@neutral()
 def load(
     name: str,
     *,

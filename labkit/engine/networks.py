@@ -20,6 +20,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from labkit.base.neutral import neutral
+
 State = dict[str, Tensor]  # name -> tensor with a leading replica axis
 Masks = dict[str, Tensor]  # name -> bool (R, ...), True where the weight survives
 
@@ -258,6 +260,7 @@ class Population(nn.Module):
                 layer, norm = name, None
         return found
 
+    @neutral()
     @torch.no_grad()
     def initialise(
         self, generators: Iterable[torch.Generator], *, gamma: float = 1.0
@@ -317,6 +320,7 @@ def validate_network(name: str) -> None:
         raise ValueError(f"network must be one of {ZOO}, not {name!r}")
 
 
+@neutral()
 def build(
     name: str, image_shape: tuple[int, int, int], classes: int, replicas: int = 1
 ) -> Population:

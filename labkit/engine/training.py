@@ -7,7 +7,7 @@ there in one go, was resumed at t, or shared its population with other replicas.
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count, islice
 
@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from labkit.base.generators import InPieces, Pieces, between
+from labkit.base.neutral import on_neutral_ground
 from labkit.base.validation import choice, fraction, keep, positive, several, whole
 from labkit.engine.data import Data, Split
 from labkit.engine.gradients import autocast, gradients_of
@@ -30,8 +31,6 @@ MOST_ITERATIONS = 10_000_000  # the longest of the papers' trainings is a twenti
 FETCHED = 4  # batches at a time
 EVALUATED = 400  # images at a time, over all replicas: more would leave a processor's cache
 EVALUATED_ON_GPU = 10_000  # fewer would not keep it busy; of VGG-16 they take some gigabytes
-
-torch.backends.cudnn.deterministic = True  # else a GPU ends elsewhere whenever it trains VGGs
 
 
 @dataclass(frozen=True)
@@ -151,6 +150,7 @@ def generator(seed: int, *purpose: str | int) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(digest, "big"))
 
 
+@on_neutral_ground
 def train(
     network: Population,
     recipe: Recipe,
@@ -163,7 +163,7 @@ def train(
     moments: Moments | None = None,
     evaluate_at: Sequence[int] = (),
     snapshots: Sequence[int] = (),
-) -> Iterator[Step]:
+) -> Generator[Step, None, None]:
     """Train the population in place from iteration `start` to the recipe's last.
 
     seeds: one per replica; they decide the order of the data and the augmentation, so replicas
@@ -175,7 +175,9 @@ def train(
     evaluate_at: iterations after which the validation set is evaluated; if the last is one of them,
     the test set is evaluated there too.
     snapshots: iterations whose state is wanted. Iteration `start` counts as reached at once.
+    Raises ValueError for a network that was not made of ordinary float32 weights.
     """
+    _validate_weights(network)
     parameters = dict(network.named_parameters())
     optimizer = Optimizer(
         recipe.optimizer, parameters.values(), recipe.momentum, recipe.weight_decay, moments
@@ -208,6 +210,13 @@ def train(
         optimizer.step(gradients(images, batch.labels), recipe.rate(iteration))
         _reapply(pruned)
         yield from reached(iteration + 1)
+
+
+def _validate_weights(network: Population) -> None:
+    for name, weight in network.named_parameters():
+        if weight.dtype != torch.float32 or weight.is_inference():
+            made = "in torch.inference_mode" if weight.is_inference() else f"of {weight.dtype}"
+            raise ValueError(f"network must have ordinary weights of float32, and {name} is {made}")
 
 
 class _Lowest:
@@ -320,6 +329,7 @@ def flip_and_crop(images: Tensor, noises: Sequence[Noise], iteration: int) -> Te
 
 
 @InPieces
+@on_neutral_ground
 @torch.no_grad()
 def evaluate_on(
     network: Population, data: Data, split: Split, precision: str = "float32"

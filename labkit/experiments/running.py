@@ -7,7 +7,7 @@ finished network is in the store at once, so what was stopped or killed goes on 
 import platform
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import partial
@@ -19,6 +19,7 @@ from torch import Tensor
 
 from labkit.base.generators import between
 from labkit.base.machine import find_jobs
+from labkit.base.neutral import on_neutral_ground
 from labkit.base.store import Store
 from labkit.base.workers import Ended, run_calls
 from labkit.engine.connectivity import error_along, instability
@@ -98,9 +99,10 @@ def run(study: Study, store: Store, device: str = "cpu", jobs: int = 1) -> Itera
         yield Progress(sum(done), sum(sizes), first.round)
 
 
+@on_neutral_ground
 def _events(
     chunk: list[Trial], rewinds: Mapping[Task, set[int]], store: Store, device: str
-) -> Iterator[int | Event]:
+) -> Generator[int | Event, None, None]:
     """Train or analyse trials of one schedule as a population; yields iterations done, and events.
 
     rewinds: the iterations of each task whose states are saved of dense networks.
