@@ -321,7 +321,9 @@ def test_a_stored_result_names_its_preset(store: Store):
     dense = next(iter(all_trials(members("lottery", "quick")[0])))
     curve = {"iteration": [0, 100], "validation_accuracy": [0.1, 0.9]}
     ticket = {"density": 1.0, "weights": 1, "early_stop": 100, "test_accuracy": 0.9}
-    store.put(dense.key, {"ticket": ticket | {"final_test_accuracy": 0.9}, "curve": curve})
+    ticket["final_test_accuracy"] = 0.9
+    told = {"trial": dense.describe(), "provenance": {}}
+    store.put(dense.key, {**told, "ticket": ticket, "curve": curve})
     panel = Panel("lottery", store=store)
     assert "part of the preset lottery (quick)" in panel.setting.value
 

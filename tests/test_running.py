@@ -585,7 +585,7 @@ def test_early_stopping_is_the_minimum_of_the_validation_loss(store: Store) -> N
 @pytest.mark.parametrize(("stop", "censored"), [(0, False), (10, False), (20, True)])
 def test_a_minimum_at_the_last_evaluation_is_censored(stop: int, censored: bool) -> None:
     def measured(accuracy: float) -> Measurement:
-        return Measurement(torch.tensor([9.0, 1.0]), torch.tensor([0.0, accuracy]))
+        return Measurement(torch.tensor([9.0, 1.0]), torch.tensor([0.0, accuracy]), torch.ones(2))
 
     early = EarlyStop(torch.tensor([5, stop]), measured(0.25))
     found = running._on_the_test_set(20, Evaluation(measured(0.0), measured(0.5), early), 1)

@@ -13,6 +13,7 @@ import os
 import shlex
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -229,12 +230,17 @@ def _compare(name: str, run: "Tables") -> "tuple[Tables | None, ClaimsTable]":
 
 
 def _train(arguments: argparse.Namespace) -> int:
+    from labkit.experiments.mishaps import in_words
+
     study = _chosen_study(arguments)
     store = _store(arguments, writing=True)
     device, jobs = _workplace(arguments)
     results = _follow(f"{arguments.preset} ({arguments.size})", study, store, device, jobs)
     print(_summary(results.tickets))
     print(f"\nMeans over seeds and draws. Results are in {store.folder}")
+    befell = Counter(map(in_words, results.tickets.to_dict("records")))
+    for words in sorted(befell.keys() - {""}):
+        print(f"{befell[words]} of {befell.total()} networks: {words}")
     return DONE
 
 

@@ -101,10 +101,13 @@ class Snapshot:
 
 @dataclass
 class Measurement:
-    """Mean loss and accuracy of every replica on one split, both (R,), accuracy in [0, 1]."""
+    """Mean loss and accuracy of every replica on one split, and how many of the classes are among
+    its answers; all (R,), accuracy in [0, 1].
+    """
 
     loss: Tensor
     accuracy: Tensor
+    answers: Tensor
 
 
 @dataclass
@@ -248,13 +251,14 @@ def _evaluation(
     if iteration < recipe.iterations:
         return Evaluation(validation)
     test = yield from evaluate_on.pieces(network, data, data.test, recipe.precision)
-    stopped = Measurement(test.loss.clone(), test.accuracy.clone())
+    stopped = Measurement(test.loss.clone(), test.accuracy.clone(), test.answers.clone())
     earlier = lowest.iteration < iteration
     if earlier.any():
         state = {name: tensor[earlier] for name, tensor in lowest.state.items()}
         then = network.with_state(state)
         found = yield from evaluate_on.pieces(then, data, data.test, recipe.precision)
         stopped.loss[earlier], stopped.accuracy[earlier] = found.loss, found.accuracy
+        stopped.answers[earlier] = found.answers
     return Evaluation(validation, test, EarlyStop(lowest.iteration, stopped))
 
 
@@ -343,12 +347,16 @@ def evaluate_on(
     size = max(100, most // network.replicas)
     loss = torch.zeros(network.replicas, dtype=torch.float64, device=split.labels.device)
     correct = torch.zeros_like(loss)
+    given = torch.zeros(network.replicas, len(data.classes), dtype=torch.bool, device=loss.device)
     for images, labels in zip(split.images.split(size), split.labels.split(size), strict=True):
         with autocast(precision, images.device):
             logits = network(data.normalise(images)[None]).float()  # (R, B, classes)
         everywhere = labels.expand(network.replicas, -1)
         losses = F.cross_entropy(logits.transpose(1, 2), everywhere, reduction="none")
         loss += losses.double().sum(1)
-        correct += (logits.argmax(2) == everywhere).sum(1)
+        answers = logits.argmax(2)
+        correct += (answers == everywhere).sum(1)
+        given.scatter_(1, answers, True)
         yield
-    return Measurement((loss / len(split)).cpu(), (correct / len(split)).cpu())
+    means = (loss / len(split)).cpu(), (correct / len(split)).cpu()
+    return Measurement(*means, given.sum(1).cpu())

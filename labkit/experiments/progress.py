@@ -11,7 +11,8 @@ import time
 from collections.abc import Iterable
 from typing import Any, TextIO
 
-from labkit.experiments.running import Event, Progress
+from labkit.experiments.mishaps import in_words
+from labkit.experiments.running import Event, Finished, Progress
 
 BAR = 24  # characters
 
@@ -79,13 +80,18 @@ def follow(events: Iterable[Event], stream: TextIO | None = None) -> None:
     """Pull a run to its end and show its progress on a stream (None: standard error).
 
     On a terminal that is one line, rewritten; elsewhere a plain line about every tenth of the work.
-    What the run raises passes through. A run without work shows nothing.
+    A network that came to grief has a line of its own. What the run raises passes through. A run
+    without work shows nothing.
     """
     stream = sys.stderr if stream is None else stream
     terminal = stream.isatty() and os.environ.get("TERM") != "dumb"
     pace, shown, drawn_at = Pace(), -1, -1.0
     try:
         for event in events:
+            if isinstance(event, Finished) and (words := _mishap(event)):
+                width = shutil.get_terminal_size().columns - 1 if terminal else 0
+                start = "\r" if terminal else ""
+                print(f"{start}{words:<{width}}", file=stream, flush=True)
             if not isinstance(event, Progress):
                 continue
             pace.update(event)
@@ -100,6 +106,12 @@ def follow(events: Iterable[Event], stream: TextIO | None = None) -> None:
     finally:
         if terminal and pace.latest is not None:
             print(file=stream, flush=True)
+
+
+def _mishap(event: Finished) -> str:
+    """What befell a network, with its seed, round and treatment, or nothing."""
+    trial, words = event.trial, in_words(event.result.get("ticket", {}))
+    return f"seed {trial.seed}, round {trial.round}, {trial.label}: {words}" if words else ""
 
 
 def _redraw(pace: Pace, stream: TextIO) -> None:

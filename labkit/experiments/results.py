@@ -11,6 +11,7 @@ import pandas as pd
 from labkit.base.store import Store, key_of
 from labkit.engine.data import TRAINING_IMAGES
 from labkit.experiments.experiment import Experiment, Study, Task, all_trials, settings
+from labkit.experiments.mishaps import UNKNOWN
 from labkit.experiments.proof import result_of
 
 # What tells apart the networks of a study, beside its seeds, rounds and treatments.
@@ -35,6 +36,8 @@ class Tables:
     `final_test_accuracy` after the last iteration; `censored` says that the minimum was the last
     evaluation, so training was too short to see it. `instability` is the mean over pairs of copies
     (test error; `train_instability`: training error), missing where it was not analysed.
+    `diverged`, `empty_layers` and `one_class` are told by `labkit.experiments.mishaps`, and none is
+    in results from before.
     """
 
     tickets: pd.DataFrame
@@ -86,7 +89,7 @@ def _tables(e: Experiment, store: Store) -> tuple[pd.DataFrame, pd.DataFrame, pd
         else:
             steps = result["curve"]["iteration"]
             label |= {"iterations": steps[-1] - trial.start, "density": result["ticket"]["density"]}
-            tickets[row] = {**label, **result["ticket"]}
+            tickets[row] = {**label, **UNKNOWN, **result["ticket"]}
             curves.append({**label, **{name: result["curve"][name] for name in _CURVE}})
     return pd.DataFrame(list(tickets.values())), _spread(curves), _spread(paths)
 

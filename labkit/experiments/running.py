@@ -36,6 +36,7 @@ from labkit.engine.optimizers import Moments
 from labkit.engine.pruning import density, flops, full_masks, survivors
 from labkit.engine.training import Evaluation, Recipe, Step, evaluate_on, train
 from labkit.experiments.experiment import REWIND, Study, Task, Trial
+from labkit.experiments.mishaps import mishaps
 from labkit.experiments.scheduling import in_chunks, missing
 from labkit.experiments.tickets import build_network, save_snapshot, side_by_side, start_of
 
@@ -222,7 +223,10 @@ def _finish(
     final = {name: tensor.cpu() for name, tensor in network.state().items()}
     if chunk[0].narrow:
         final = widen_state(final, masks, network.units())
-    provenance = _provenance(device, time.perf_counter() - began, len(chunk))
+    provenance = _provenance(device, time.perf_counter() - began, chunk)
+    losses = [evaluation.validation.loss for _, evaluation in evaluations]
+    test = evaluations[-1][1].test
+    assert test is not None
     results = []
     for i, trial in enumerate(chunk):
         ticket = {
@@ -232,6 +236,7 @@ def _finish(
             "flops": int(arithmetic[i]),
             **_on_the_test_set(*evaluations[-1], i),
             "train_accuracy": measured.accuracy[i].item(),
+            **mishaps(i, losses, final, masks, test.answers),
         }
         if trial.narrow:
             ticket["widths"] = _widths(masks, network, i)
@@ -292,7 +297,7 @@ def _analyse(chunk: list[Trial], data: Data, store: Store, device: str) -> Itera
             for name in ("instability", "train_instability")
         },
         "paths": paths,
-        "provenance": _provenance(device, time.perf_counter() - began, len(others)),
+        "provenance": _provenance(device, time.perf_counter() - began, copies),
     }
     store.put(trial.key, result)
     yield Finished(trial, result)
@@ -328,12 +333,16 @@ def _on_the_test_set(last: int, evaluation: Evaluation, i: int) -> dict[str, Any
     }
 
 
-def _provenance(device: str, seconds: float, replicas: int) -> dict[str, Any]:
+def _provenance(device: str, seconds: float, company: list[Trial]) -> dict[str, Any]:
+    """company: the trials that were trained side by side; where training is chaotic, the rounding
+    of their common products decides where each of them ends.
+    """
     name = platform.processor() or platform.machine()
     return {
         "device": torch.cuda.get_device_name() if device.startswith("cuda") else f"CPU {name}",
         "threads": torch.get_num_threads(),
-        "seconds": round(seconds / replicas, 2),  # of wall time, per network
+        "company": [[trial.label, trial.seed, trial.draw] for trial in company],
+        "seconds": round(seconds / len(company), 2),  # of wall time, per network
         "torch": torch.__version__,
         "python": platform.python_version(),
         "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),

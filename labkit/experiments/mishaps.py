@@ -1,0 +1,44 @@
+"""Mishaps: what goes wrong in training without an error, told with the result.
+
+A network may diverge, lose all weights of a layer to pruning, or answer every image alike. Its
+accuracy looks like any other, so the stored ticket, the tables and whoever follows a run say so.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from torch import Tensor
+
+from labkit.engine.networks import Masks, State
+
+# As a result reads from before mishaps were told.
+UNKNOWN: dict[str, Any] = {"diverged": False, "empty_layers": 0, "one_class": False}
+
+
+def mishaps(
+    i: int, losses: Iterable[Tensor], weights: State, masks: Masks, answers: Tensor
+) -> dict[str, Any]:
+    """What befell replica i; all tensors are (R, ...).
+
+    losses: at each evaluation; weights: after the last iteration; answers: how many of the classes
+    it gives to test images. Gives `diverged`, whether a loss or a weight is not finite;
+    `empty_layers`, how many layers have no weight left; `one_class`, whether all answers are one.
+    """
+    numbers = [*losses, *(tensor for tensor in weights.values() if tensor.ndim)]
+    return {
+        "diverged": not all(bool(tensor[i].isfinite().all()) for tensor in numbers),
+        "empty_layers": sum(not mask[i].any() for mask in masks.values()),
+        "one_class": int(answers[i]) == 1,
+    }
+
+
+def in_words(ticket: Mapping[str, Any]) -> str:
+    """The mishaps of a stored ticket or a row of the tables, or nothing."""
+    ticket = {**UNKNOWN, **ticket}
+    empty = ticket["empty_layers"]
+    words = ["diverged: losses or weights are not finite"] if ticket["diverged"] else []
+    if empty:
+        words.append(f"{empty} layer{'s' if empty > 1 else ''} without any weight left")
+    if ticket["one_class"] and not ticket["diverged"]:
+        words.append("gives all test images one answer")
+    return ", ".join(words)
