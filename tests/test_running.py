@@ -315,8 +315,8 @@ def test_what_fails_in_a_job_is_raised_here(store: Store, monkeypatch) -> None:
 
 
 def test_jobs_out_of_range_are_named(store: Store) -> None:
-    for jobs in (0, -1, 1.5, True):
-        with pytest.raises(ValueError, match=f"jobs must be a whole number from 1, not {jobs}"):
+    for jobs in (0, -1, 1.5, True, 5000):
+        with pytest.raises(ValueError, match=f"jobs must be a whole number from 1 to 64, not {jobs}"):
             next(run(LENET, store, jobs=jobs))
     with pytest.raises(ValueError, match=r"jobs must be 1 on a GPU, .* not 2"):
         next(run(LENET, store, "cuda", jobs=2))
@@ -381,7 +381,7 @@ def test_a_damaged_entry_is_trained_again_with_a_warning(store: Store) -> None:
         path.write_bytes(path.read_bytes()[:-7])
     child = store.folder / f"{Trial(LENET, 0, 2, REWIND).key}.json"
     child.unlink()
-    with pytest.warns(UserWarning, match="is damaged; computing it again"):
+    with pytest.warns(UserWarning, match="is damaged or another's; computing it again"):
         again = finish(LENET, store)
     pd.testing.assert_frame_equal(again.tickets, expected.tickets, rtol=1e-3)
 
@@ -390,7 +390,7 @@ def test_damaged_weights_whose_result_is_whole_are_trained_again(store: Store) -
     finish(replace(LENET, rounds=1), store)
     path = store.folder / f"{Trial(LENET, 0, 1, REWIND).key}.pt"
     path.write_bytes(path.read_bytes()[:-7])
-    with pytest.warns(UserWarning, match="is damaged; computing it again"):
+    with pytest.warns(UserWarning, match="is damaged or another's; computing it again"):
         assert len(finish(LENET, store).tickets) == 6
 
 

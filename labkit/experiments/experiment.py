@@ -113,15 +113,16 @@ class Treatment:
 
         gain: FLOPs(dense) / FLOPs(what is left), which the budget "flops" spends on more epochs.
         """
-        recipe = dense
-        if self.schedule == "last":
-            last = dense.rate(dense.iterations - 1)
-            recipe = replace(recipe, learning_rate=last, milestones=(), warmup=0)
+        recipe, last = dense, self.schedule == "last"
+        if last:
+            recipe = replace(recipe, milestones=(), warmup=0)
         if self.budget == "quarter":
             recipe = replace(recipe, iterations=max(1, dense.iterations // 4))
         elif self.budget == "flops":
             epochs = min(MOST_EPOCHS, gain)
             recipe = replace(recipe, iterations=round(epochs * dense.iterations))
+        if last:  # not rounded like a setting: it is the very rate that the dense network ended with
+            keep(recipe, learning_rate=dense.rate(dense.iterations - 1))
         return recipe
 
 
