@@ -541,6 +541,57 @@ def test_ctrl_c_elsewhere_is_quiet(command, tiny, monkeypatch):
     assert command("plan", "lottery") == (130, "", "labkit: stopped\n")
 
 
+def test_a_second_ctrl_c_while_stopping_changes_nothing(command, tiny, tmp_path, monkeypatch):
+    def interrupted(*given):
+        try:
+            for event in run(*given):
+                yield event
+                if len(stored(tmp_path)) == 2:
+                    os.kill(os.getpid(), signal.SIGINT)
+        finally:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(running, "run", interrupted)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        status, _, err = command("run", "lottery")
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert status == 130 and "kept" in err
+
+
+def test_a_second_ctrl_c_while_exiting_changes_no_status(root):
+    code = (
+        "import atexit, os, signal\n"
+        "from labkit.command import cli\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "atexit.register(lambda: os.kill(os.getpid(), signal.SIGINT))\n"
+        "def stopped(arguments): os.kill(os.getpid(), signal.SIGINT)\n"
+        "cli._claims = stopped\n"
+        "import sys; sys.argv = ['labkit', 'claims']; cli.console()\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True)
+    assert (done.returncode, done.stderr) == (130, b"labkit: stopped\n")
+
+
+@pytest.mark.parametrize(("closed", "status"), [(">&-", 1), ("2>&-", 0), ("<&-", 0)])
+def test_closed_streams_are_no_traceback(closed: str, status: int, root):
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    line = f'"{sys.executable}" -m labkit.command.cli doctor {closed}'
+    done = subprocess.run(line, shell=True, env=environment, capture_output=True, text=True)
+    assert done.returncode == status and "Traceback" not in done.stderr
+    assert ("standard output is closed" in done.stderr) == (status == 1)
+    assert done.stdout.endswith("all is well\n") == (status == 0)
+
+
+def test_a_store_of_nobody_is_refused_in_a_line(command, tiny):
+    for name in ("run", "doctor", "claims"):
+        status, out, err = command(name, *["lottery"] * (name == "run"), "--store", "~nosuchuser/x")
+        assert status == 1 and "the store must be a folder, not ~nosuchuser/x" in out + err
+
+
 @pytest.mark.parametrize(("jobs", "seeds"), [(1, "0"), (2, "0,1,2,3,4")])
 def test_ctrl_c_in_a_real_process_keeps_what_is_finished(jobs, seeds, command, tmp_path, root):
     words = ["run", "lottery", "--jobs", str(jobs), "--set", "task.network=lenet-8-6"]

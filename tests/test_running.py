@@ -316,7 +316,7 @@ def test_what_fails_in_a_job_is_raised_here(store: Store, monkeypatch) -> None:
 
 def test_jobs_out_of_range_are_named(store: Store) -> None:
     for jobs in (0, -1, 1.5, True, 5000):
-        with pytest.raises(ValueError, match=f"jobs must be a whole number from 1 to 64, not {jobs}"):
+        with pytest.raises(ValueError, match=f"jobs must be .* from 1 to 64, not {jobs}"):
             next(run(LENET, store, jobs=jobs))
     with pytest.raises(ValueError, match=r"jobs must be 1 on a GPU, .* not 2"):
         next(run(LENET, store, "cuda", jobs=2))

@@ -180,6 +180,41 @@ def test_a_process_that_dies_is_an_error_which_names_memory() -> None:
     assert multiprocessing.active_children() == []
 
 
+SPAWNING = """
+import torch
+torch.cuda.is_available = lambda: True  # then processes are spawned, as on a Mac
+from labkit.base.workers import Call, run_calls
+from tests.test_workers import {function}
+{guard}
+    print([value for _, value in run_calls({function}, [Call({argument})] * 2, 2)])
+"""
+
+
+@pytest.mark.parametrize(
+    ("guard", "function", "argument", "out", "err"),
+    [
+        ('if __name__ == "__main__":', "count_to", "1", "[0, Ended(), 0, Ended()]", ""),
+        ("if True:", "count_to", "1", "", 'needs `if __name__ == "__main__":` around what it'),
+        ('if __name__ == "__main__":', "drop_dead", "0", "", "as when memory runs out"),
+    ],
+)
+def test_a_script_without_a_guard_is_told_what_is_the_matter(
+    guard: str, function: str, argument: str, out: str, err: str, tmp_path: Path, root: Path
+) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(SPAWNING.format(guard=guard, function=function, argument=argument))
+    done = subprocess.run(
+        [sys.executable, str(script)],
+        env={**os.environ, "PYTHONPATH": str(root)},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+    assert sorted(done.stdout.strip()) == sorted(out) and err in done.stderr
+    assert (done.returncode == 0) == (err == "")
+    assert ("memory" in done.stderr) == ("memory" in err)
+
+
 def test_to_close_ends_the_processes(tmp_path: Path) -> None:
     paths = [tmp_path / "a", tmp_path / "b"]
     running = run_calls(apply, [calling(go_on_for_ever, (path,)) for path in paths], 2)

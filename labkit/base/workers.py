@@ -70,6 +70,8 @@ def run_calls(
             for connection in wait(list(running)) if running else ():
                 process = running[connection]  # type: ignore[index]
                 value = process.receive()
+                if isinstance(value, _Begun):
+                    continue
                 if isinstance(value, Ended):
                     ended.add(process.number)
                     running.pop(process.connection).finish()
@@ -106,8 +108,8 @@ class _Process:
         # A fork shares the memory of torch and of the data; of torch's threads, which it does not
         # inherit, it needs none. Where there is a GPU, torch does not train in a fork.
         forks = sys.platform == "linux" and not torch.cuda.is_available()
-        kind = "fork" if forks else "spawn"
-        context: Any = multiprocessing.get_context(kind)
+        context: Any = multiprocessing.get_context("fork" if forks else "spawn")
+        self._begun = forks  # what is spawned has the user's script to import first
         self.number = number
         self.connection, sender = context.Pipe(duplex=False)
         ends = self.connection, sender
@@ -120,10 +122,17 @@ class _Process:
             value = pickle.loads(self.connection.recv_bytes())
         except EOFError as error:
             self._process.join()
+            if not self._begun:
+                raise RuntimeError(
+                    "a process ended before it began: where processes are spawned (outside Linux, "
+                    "or with a GPU) a script must be a file, and needs "
+                    '`if __name__ == "__main__":` around what it does'
+                ) from error
             raise RuntimeError(
                 f"a process died with status {self._process.exitcode}, as when memory runs out; "
                 "fewer jobs need less"
             ) from error
+        self._begun = True
         if isinstance(value, _Raised):
             raise value.error from RuntimeError(value.traceback)
         return value
@@ -134,6 +143,11 @@ class _Process:
     def finish(self) -> None:
         self.connection.close()  # first: should it want to send, it ends
         self._process.join()
+
+
+@dataclass(frozen=True)
+class _Begun:
+    """The first that a process sends."""
 
 
 @dataclass(frozen=True)
@@ -155,6 +169,7 @@ def _send(
     gc.freeze()  # to look for garbage writes to every object, which would then not be shared
     torch.set_num_threads(1)
     try:
+        sender.send_bytes(pickle.dumps(_Begun()))
         for value in _guarded(function(argument)):
             sender.send_bytes(pickle.dumps(value))
     except BrokenPipeError:

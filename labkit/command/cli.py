@@ -31,9 +31,11 @@ from labkit.base.machine import (
 )
 from labkit.command.terminal import (
     Terminated,
+    ignore_interrupts,
+    open_closed_streams,
     say,
     silence,
-    stopped_by_sigterm,
+    stopped_once,
     warnings_in_one_line,
 )
 
@@ -58,6 +60,13 @@ class _Parser(argparse.ArgumentParser):
         raise _BadUsage(f"{message}; see {self.prog} --help")
 
 
+def console() -> NoReturn:
+    """The command `labkit`: exits with the status of `main`, which no later signal changes."""
+    status = main()
+    ignore_interrupts()
+    sys.exit(status)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status.
 
@@ -65,7 +74,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if argv is None else argv)
     try:
-        with warnings_in_one_line(), stopped_by_sigterm():
+        if not open_closed_streams():
+            return _complain("standard output is closed, and results would go there", FAILED)
+        with warnings_in_one_line(), stopped_once():
             status = _run(words)
             sys.stdout.flush()  # a broken pipe must show here and not at the interpreter's exit
             return status
@@ -474,4 +485,4 @@ def _how_to_continue(arguments: argparse.Namespace, words: list[str]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    console()

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
+_STOPS = (signal.SIGINT, signal.SIGTERM)
+
 
 class Terminated(KeyboardInterrupt):
     """SIGTERM: stop as Ctrl-C does."""
@@ -35,20 +37,42 @@ def warnings_in_one_line() -> Iterator[None]:
 
 
 @contextmanager
-def stopped_by_sigterm() -> Iterator[None]:
-    """Within the block SIGTERM raises Terminated, so that a run is closed in order."""
+def stopped_once() -> Iterator[None]:
+    """Within the block the first SIGTERM raises Terminated, or the first Ctrl-C KeyboardInterrupt,
+    so that a run is closed in order; what comes while it is being closed is ignored.
+    """
 
-    def stop(*_: Any) -> NoReturn:
-        raise Terminated
+    def stop(number: int, *_: Any) -> NoReturn:
+        ignore_interrupts()
+        raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
 
     if threading.current_thread() is not threading.main_thread():  # signals belong to that one
         yield
         return
-    before = signal.signal(signal.SIGTERM, stop)
+    before = {number: signal.getsignal(number) for number in _STOPS}
+    for number, handler in before.items():
+        if handler != signal.SIG_IGN:  # as in the background of a shell
+            signal.signal(number, stop)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler or signal.SIG_DFL)
+
+
+def ignore_interrupts() -> None:
+    """From here on the exit status is decided, whatever signal comes."""
+    for number in _STOPS:
+        signal.signal(number, signal.SIG_IGN)
+
+
+def open_closed_streams() -> bool:
+    """Give a process that was started without standard error one that leads nowhere; whether it has
+    a standard output.
+    """
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+    return sys.stdout is not None
 
 
 def silence(*streams: Any) -> None:

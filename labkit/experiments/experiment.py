@@ -121,7 +121,9 @@ class Treatment:
         elif self.budget == "flops":
             epochs = min(MOST_EPOCHS, gain)
             recipe = replace(recipe, iterations=round(epochs * dense.iterations))
-        if last:  # not rounded like a setting: it is the very rate that the dense network ended with
+        if (
+            last
+        ):  # not rounded like a setting: it is the very rate that the dense network ended with
             keep(recipe, learning_rate=dense.rate(dense.iterations - 1))
         return recipe
 
