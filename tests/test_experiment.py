@@ -1,5 +1,6 @@
 """Every setting is checked where the value is made, and every result knows what it depends on."""
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -115,6 +116,12 @@ def test_a_rounding_error_changes_no_address(value, digits):
     short = float(f"{value:.8g}")
     noisy = short * (1 + 10.0**-digits)
     assert Recipe(learning_rate=noisy).learning_rate == Recipe(learning_rate=short).learning_rate
+
+
+@pytest.mark.parametrize("endless", [range(10**12), itertools.count()])
+def test_what_has_no_end_is_refused_at_once(endless):
+    with pytest.raises(ValueError, match=r"seeds must be at most 10000 values, not (range|count)"):
+        Experiment(seeds=endless)
 
 
 def test_an_unknown_data_set_is_an_error_that_lists_the_known():

@@ -8,9 +8,11 @@ have one address.
 
 import math
 from collections.abc import Collection, Iterable
+from itertools import islice
 from numbers import Integral, Real
 from typing import Any
 
+MANY = 10_000
 LARGEST = 1e30  # float32 ends at 3.4e38, and products with a setting must fit as well
 
 
@@ -63,10 +65,13 @@ def positive(name: str, value: object, *, zero: bool = False) -> float:
 
 
 def several(name: str, value: object) -> tuple[Any, ...]:
-    """The value must be a list, a tuple or the like, of anything; as a tuple."""
+    """The value, a list, a tuple or the like of anything, at most MANY, as a tuple."""
     if not isinstance(value, Iterable) or isinstance(value, str):
         raise ValueError(f"{name} must be a list or a tuple, not {value!r}")
-    return tuple(value)
+    found = tuple(islice(value, MANY + 1))  # no more: some have no end
+    if len(found) > MANY:
+        raise ValueError(f"{name} must be at most {MANY} values, not {value!r:.100}")
+    return found
 
 
 def instance(name: str, value: object, kind: type) -> None:
