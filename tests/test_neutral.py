@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -80,6 +82,14 @@ def test_a_run_is_bit_for_bit_what_it_is_without(
     with SET_BEFORE[name]():
         found = finish(full(network), store)
     assert_same(found, expected[network])
+
+
+def test_the_processes_of_a_run_stand_on_neutral_ground_too(synthetic_data: None, tmp_path: Path):
+    five = replace(full("lenet-8-6"), seeds=range(5), instability=Instability())
+    plain = finish(five, Store(tmp_path / "plain", shipped=False), jobs=2)
+    with SET_BEFORE["float64"]():
+        found = finish(five, Store(tmp_path / "after", shipped=False), jobs=2)
+    assert_same(found, plain)
 
 
 def test_a_run_and_what_pulls_it_do_not_see_each_other(synthetic_data: None, store: Store):

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import assume, given, strategies as st
 
 from labkit.base.store import Store, shipped_results
-from labkit.experiments.experiment import Experiment, Trial, all_trials
+from labkit.experiments.experiment import TREATMENTS, Experiment, Trial, all_trials
 from labkit.experiments.proof import proves, result_of
 from labkit.experiments.scheduling import missing
 from tests.synthetic import SGD, finish
@@ -75,6 +76,28 @@ def test_a_result_that_lacks_a_part_is_set_aside(experiment: Experiment, store: 
     assert analysed.analysis
     lacks(trained, "ticket")
     lacks(analysed, "paths")
+
+
+junk = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.lists(st.none())
+
+
+@given(data=st.data(), value=junk)
+def test_a_description_that_was_tampered_with_proves_nothing(data: st.DataObject, value: Any):
+    trial = Trial(Experiment(treatments=("reinitialise",)), 0, 1, TREATMENTS["reinitialise"])
+    result: dict[str, Any] = {
+        "trial": trial.describe(),
+        "provenance": {},
+        "ticket": {},
+        "curve": {},
+    }
+    assert proves(result, trial.key)
+    part = result["trial"]
+    while isinstance(part, dict):
+        holder, name = part, data.draw(st.sampled_from(sorted(part)))
+        part = holder[name]
+    assume(name not in ("name", "treatment") and value != holder[name])
+    holder[name] = value
+    assert not proves(result, trial.key)
 
 
 @pytest.mark.parametrize("told", [None, 3, "", [], {}, {"task": {"recipe": {"speed": 1}}}])
