@@ -80,14 +80,6 @@ def test_differences_are_taken_within_a_seed_before_they_are_averaged():
     assert row["paper_inside"]
 
 
-def test_a_network_that_diverged_is_left_out_with_its_pair():
-    tickets = seeds([0.4, 0.6, -80.0])
-    assert measure(claim(), tickets).mean < 0
-    tickets.loc[tickets.index[-1], "diverged"] = True
-    estimate = measure(claim(), tickets)
-    assert estimate.mean == pytest.approx(0.5) and estimate.seeds == 2
-
-
 def test_draws_of_a_treatment_count_as_their_mean():
     rows = [ticket(0, "rewind", 0.98)]
     rows += [ticket(0, "reinitialise", a, draw=d) for d, a in enumerate((0.96, 0.98))]
