@@ -8,6 +8,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from labkit.base.store import Store
+from labkit.papers import claims
 from tests.notebooks import NOTEBOOKS, kernel_environment
 from tools import gallery
 from tools.course import EXERCISE, read
@@ -55,7 +57,18 @@ def test_the_front_page_lists_the_lessons_with_their_minutes_and_the_claims(root
     table = gallery.lessons_table(root / "notebooks")
     assert table in readme, "run `make figures`"
     assert table.count("\n") == len(NOTEBOOKS) + 1
-    assert "| claim | the paper |" in readme
+
+
+def test_the_claims_are_those_of_the_register_and_of_the_shipped_results(root: Path):
+    """Front page and page of claims hold what the results say now: each number of theirs is made."""
+    found = claims.table(claims.evidence(Store(root / "build" / "no-store")))
+    readme = (root / "README.md").read_text("utf-8")
+    assert gallery.claims_of_the_front_page(found) in readme, "run `make figures`"
+    page = (root / "docs" / "claims.md").read_text("utf-8")
+    assert page == gallery.claims_page(found), "run `make figures`"
+    for claim in claims.register():
+        assert claim.says in page and claim.published in page
+    assert {claim.claim for claim in claims.register()} > set(gallery.FRONT)
 
 
 def test_the_front_page_says_how_to_teach_and_to_cite(root: Path):
@@ -87,7 +100,9 @@ def test_tickets_of_several_rewinds_are_told_apart():
 def test_results_that_are_missing_leave_no_figure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(gallery, "shipped", lambda name: pd.DataFrame())
     assert gallery.draw(tmp_path) == {} and not list(tmp_path.iterdir())
-    assert gallery.claims_table().startswith("No reference results")
+    nothing = claims.table(pd.DataFrame())
+    assert nothing.counts() == {"not measured": len(nothing.rows) - 1, "not attempted": 1}
+    assert gallery.claims_page(nothing).count("not measured") >= len(nothing.rows) - 1
 
 
 def test_text_between_markers_is_replaced_and_the_rest_kept():
