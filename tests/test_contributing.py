@@ -60,7 +60,7 @@ def test_the_front_page_lists_the_lessons_with_their_minutes_and_the_claims(root
 
 
 def test_the_claims_are_those_of_the_register_and_of_the_shipped_results(root: Path):
-    """Front page and page of claims hold what the results say now: each number of theirs is made."""
+    """Front page and page of claims hold what the results say now."""
     found = claims.table(claims.evidence(Store(root / "build" / "no-store")))
     readme = (root / "README.md").read_text("utf-8")
     assert gallery.claims_of_the_front_page(found) in readme, "run `make figures`"

@@ -58,7 +58,7 @@ BAD = [
     (Task, "examples", 0, "from 1 or None"),
     (Task, "image_size", -4, "from 1 or None"),
     (Task, "normalisation", "zca", "unit, standard"),
-    (Task, "validation", 0, "from 1"),
+    (Task, "validation", -1, "from 0"),
     (Experiment, "rounds", -1, "from 0 to 100"),
     (Experiment, "rewind", 5_000, "from 0 to 4999"),
     (Experiment, "optimizer_state", "warm", "fresh, restored"),
@@ -334,7 +334,8 @@ def test_the_name_of_a_treatment_and_the_number_of_seeds_change_no_key():
 def test_training_starts_where_the_schedule_says():
     experiment = Experiment(rewind=100)
     starts = {t.name: Trial(experiment, 0, 1, t).start for t in TREATMENTS.values()}
-    restarted = {"reinitialise", "scratch-e", "scratch-b", "scratch-rescaled", "fine-tune-quarter"}
+    restarted = {"reinitialise", "scratch-e", "scratch-b", "scratch-b-uncapped"}
+    restarted |= {"scratch-rescaled", "fine-tune-quarter"}
     assert starts == {name: 0 if name in restarted else 100 for name in TREATMENTS}
     assert Trial(experiment, 0, 0, REWIND).start == 0
 

@@ -108,9 +108,30 @@ def test_full_sizes_are_single_networks_for_the_papers_number_of_epochs(name: st
         for experiment in study(name, size):
             build(network, (3, 32, 32), classes=10)
             recipe = experiment.task.recipe
-            if recipe.optimizer == "sgd":
-                assert recipe.iterations * recipe.batch_size / 45_000 >= 159.99
-                assert experiment.task.validation == 5_000
+            if recipe.optimizer == "sgd":  # of all training images, as both papers train
+                assert recipe.iterations * recipe.batch_size / 50_000 == pytest.approx(160, abs=0.2)
+                assert experiment.task.validation == 0
+
+
+def test_full_sizes_are_liu_et_als_protocol():
+    """REFERENCE 2.4 and 3: standardised pixels, convolutions alone, Scratch-B without a limit."""
+    names = [name for name in NAMES if name.startswith("rethinking")]
+    for name in names:
+        for size in set(PRESETS[name]) - set(SIZES):
+            for e in study(name, size):
+                assert e.task.normalisation == "standard"
+                recipe = e.task.recipe
+                assert (recipe.momentum, recipe.weight_decay) == (0.9, 1e-4)
+                assert (recipe.batch_size, recipe.milestones) == (64, (0.5, 0.75))
+                if not e.pruning.structured:
+                    assert e.pruning.output_rate == 0 and e.pruning.scope == "global"
+                budgets = {t.budget for t in e.treatments}
+                assert "flops" not in budgets
+                for treatment in e.treatments:
+                    if treatment.name.startswith("fine-tune-quarter"):
+                        tuned = treatment.recipe(recipe)
+                        assert tuned.iterations == recipe.iterations // 4  # 40 of 160 epochs
+                        assert tuned.learning_rate == pytest.approx(recipe.learning_rate / 100)
 
 
 @pytest.mark.parametrize(

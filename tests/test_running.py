@@ -23,6 +23,7 @@ from labkit.experiments.running import Evaluated, Finished, Progress, run
 from labkit.experiments.scheduling import in_chunks, missing
 from labkit.experiments.tickets import build_network
 from tests.synthetic import (
+    DATA,
     SGD,
     Start,
     assert_equal,
@@ -135,7 +136,7 @@ def treated(store: Store, follow) -> dict[tuple[int, str, int, int], Start]:
 
 
 def test_treatments_are_what_their_names_say(treated, store: Store) -> None:
-    assert len(treated) == 2 + 2 * (4 * 2 + 5 * 4), "scratch-e is trained as reinitialise"
+    assert len(treated) == 2 + 2 * (4 * 2 + 6 * 4), "scratch-e is trained as reinitialise"
     at_k = dense_at(REWOUND, 3)
     for (number, label, seed, _), start in treated.items():
         assert start.seed == seed, "all arms of a seed see the same batches"
@@ -153,15 +154,17 @@ def test_treatments_are_what_their_names_say(treated, store: Store) -> None:
             assert_equal(start.state, apply_masks(final, start.masks))
         left = sum(mask.sum().item() for mask in start.masks.values())
         dense = 64 * 8 + 8 * 6 + 6 * 3
-        stretched = round(min(2, dense / left) * 10)
-        iterations = {"fine-tune-quarter": 10 // 4, "scratch-b": stretched}.get(label, 10)
+        lengths = {"fine-tune-quarter": 10 // 4, "scratch-b": round(min(2, dense / left) * 10)}
+        lengths["scratch-b-uncapped"] = round(dense / left * 10)
+        iterations = lengths.get(label, 10)
         if label.startswith("fine-tune"):
             last_rate = {SGD.rate(9)}
             assert {start.recipe.rate(t) for t in range(10)} == last_rate == {0.1 * 0.1**2}
             assert start.recipe.iterations == iterations
         else:
             assert label in TREATMENTS and start.recipe == replace(SGD, iterations=iterations)
-        restarted = ("reinitialise", "scratch-b", "scratch-rescaled", "fine-tune-quarter")
+        restarted = ("reinitialise", "scratch-b", "scratch-b-uncapped")
+        restarted += ("scratch-rescaled", "fine-tune-quarter")
         assert start.iteration == (0 if label in restarted else 3)
 
 
@@ -612,3 +615,20 @@ def test_a_diverging_network_is_a_result_too(store: Store) -> None:
     assert len(found.tickets) == 4
     assert (found.tickets.early_stop == 0).all()
     assert (found.tickets.test_accuracy.between(0, 1)).all()
+
+
+def test_without_validation_images_the_early_stop_is_the_last_iteration(store: Store, monkeypatch):
+    data = DATA["lenet-8-6"]
+    every = replace(data, validation=data.validation[:0])
+    monkeypatch.setattr(Task, "data", lambda task: every)
+    tickets = finish(replace(LENET, rounds=1, treatments=()), store).tickets
+    assert tickets["early_stop"].eq(LENET.task.recipe.iterations).all()
+    assert tickets["censored"].all()
+    assert tickets["test_accuracy"].equals(tickets["final_test_accuracy"])
+
+
+def test_scratch_b_spends_what_pruning_saves_up_to_twice_the_epochs_or_all_of_it():
+    capped, whole = (TREATMENTS[name] for name in ("scratch-b", "scratch-b-uncapped"))
+    dense = replace(LENET.task.recipe, iterations=100)
+    assert [capped.recipe(dense, gain).iterations for gain in (1.5, 2.0, 7.3)] == [150, 200, 200]
+    assert [whole.recipe(dense, gain).iterations for gain in (1.5, 2.0, 7.3)] == [150, 200, 730]

@@ -247,7 +247,10 @@ def _evaluation(
     network: Population, data: Data, recipe: Recipe, iteration: int, lowest: _Lowest
 ) -> Pieces[Evaluation]:
     validation = yield from evaluate_on.pieces(network, data, data.validation, recipe.precision)
-    lowest.look(network, iteration, validation.loss)
+    loss = validation.loss
+    if not len(data.validation):  # then the last weights are as good as any
+        loss = torch.full_like(loss, -iteration)
+    lowest.look(network, iteration, loss)
     if iteration < recipe.iterations:
         return Evaluation(validation)
     test = yield from evaluate_on.pieces(network, data, data.test, recipe.precision)

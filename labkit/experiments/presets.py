@@ -61,6 +61,8 @@ _LOTTERY_QUICK = replace(
 
 # Liu et al. 2019 on small images. One-shot, so one round; tickets rewind to the initialisation.
 _HALF = Pruning(kind="structured", rate=0.5)
+_WEIGHTS = Pruning(scope="global", rate=0.8)
+_CONVOLUTIONS = replace(_WEIGHTS, output_rate=0.0)  # as in the paper: the classifier is left alone
 _RETHINKING = Experiment(
     task=Task("cifar10-16", "vgg-small", _sgd(0.1, 1_500), examples=20_000),
     pruning=_HALF,
@@ -71,28 +73,28 @@ _RETHINKING = Experiment(
 )
 
 
-def _slimming(e: Experiment, penalty: float, rate: float = 0.5) -> Study:
+def _slimming(e: Experiment, penalty: float, rate: float = 0.5, longer: str = "scratch-b") -> Study:
     recipe = replace(e.task.recipe, slimming=penalty)
     return (
         replace(
             e,
             task=replace(e.task, recipe=recipe),
             pruning=Pruning(kind="structured", criterion="gamma", scope="global", rate=rate),
-            treatments=_treatments("fine-tune-quarter", "scratch-e", "scratch-b"),
+            treatments=_treatments("fine-tune-quarter", "scratch-e", longer),
         ),
     )
 
 
-def _unstructured(e: Experiment) -> Study:
+def _unstructured(e: Experiment, weights: Pruning = _WEIGHTS) -> Study:
     """At 20% density and at 5%."""
     treatments = _treatments("fine-tune-quarter", "scratch-e", "scratch-rescaled")
     return tuple(
-        replace(e, pruning=Pruning(scope="global", rate=rate), treatments=treatments)
+        replace(e, pruning=replace(weights, rate=rate), treatments=treatments)
         for rate in (0.8, 0.95)
     )
 
 
-def _learning_rates(e: Experiment, filters: Pruning) -> Study:
+def _learning_rates(e: Experiment, filters: Pruning, weights: Pruning = _WEIGHTS) -> Study:
     return tuple(
         replace(
             e,
@@ -100,7 +102,7 @@ def _learning_rates(e: Experiment, filters: Pruning) -> Study:
             pruning=pruning,
             treatments=_treatments("reinitialise"),
         )
-        for pruning in (Pruning(scope="global", rate=0.8), filters)
+        for pruning in (weights, filters)
         for rate in (0.1, 0.01)
     )
 
@@ -217,7 +219,7 @@ def _length(recipe: Recipe, seeds: Sequence[int], every: int, examples: int = 20
     """
     weights = Experiment(
         task=Task("cifar10-16", "vgg-small", recipe, examples=examples, normalisation="standard"),
-        pruning=Pruning(scope="global", rate=0.8, output_rate=0.0),
+        pruning=_CONVOLUTIONS,
         rounds=1,
         treatments=_treatments("reinitialise", "random-mask", "fine-tune", "fine-tune-quarter"),
         seeds=tuple(seeds),
@@ -258,7 +260,8 @@ def _conv(network: str, learning_rate: float, iterations: int, conv_rate: float)
     return (replace(_LOTTERY, task=task, pruning=replace(_LOTTERY.pruning, conv_rate=conv_rate)),)
 
 
-# Liu et al. 2019, section 4: 160 epochs of 45,000 images. Filters of VGG-16-A by layer; of
+# Liu et al. 2019, section 4: 160 epochs of all 50,000 images, standardised; single weights of
+# convolutions alone; Scratch-B with all the arithmetic saved. Filters of VGG-16-A by layer; of
 # ResNet-56-A and -B by stage, the most sensitive of its 27 blocks left alone (Li et al. 2017).
 _VGG_16_A = Pruning(kind="structured", layer_rates=(0.5, *[0.0] * 6, *[0.5] * 6))
 
@@ -273,15 +276,24 @@ def _filters_of_resnet_56(kept: tuple[int, int, int], spared: Sequence[int]) -> 
 
 
 def _rethinking_full(network: str, pruning: Pruning = _HALF) -> Experiment:
-    task = Task("cifar10", network, _sgd(0.1, 160 * 45_000 // 64))
-    return replace(_RETHINKING, task=task, pruning=pruning, evaluate_every=703)
+    task = Task(
+        "cifar10",
+        network,
+        _sgd(0.1, 160 * 50_000 // 64),
+        normalisation="standard",
+        validation=0,
+    )
+    treatments = _treatments("fine-tune-quarter", "fine-tune", "scratch-e", "scratch-b-uncapped")
+    return replace(
+        _RETHINKING, task=task, pruning=pruning, treatments=treatments, evaluate_every=781
+    )
 
 
 # Frankle et al. 2020, section 3 and appendix A.
 def _stability_full(network: str, rounds: int) -> Experiment:
     return replace(
         _STABILITY,
-        task=Task("cifar10", network, _sgd(0.1, 63_000, batch_size=128)),
+        task=Task("cifar10", network, _sgd(0.1, 62_560, batch_size=128), validation=0),
         pruning=Pruning(scope="global", rate=0.2),
         rounds=rounds,
         seeds=_THREE,
@@ -318,17 +330,17 @@ PRESETS: dict[str, dict[str, Study]] = {
     "rethinking-slimming": {
         "quick": _slimming(_RETHINKING_QUICK, 1e-2),
         "reference": _slimming(_RETHINKING, 2e-3),
-        "vgg-19": _slimming(_rethinking_full("vgg-19"), 1e-4, 0.7),
+        "vgg-19": _slimming(_rethinking_full("vgg-19"), 1e-4, 0.7, "scratch-b-uncapped"),
     },
     "rethinking-unstructured": {
         "quick": _unstructured(_RETHINKING_QUICK),
         "reference": _unstructured(_RETHINKING),
-        "vgg-19": _unstructured(_rethinking_full("vgg-19")),
+        "vgg-19": _unstructured(_rethinking_full("vgg-19"), _CONVOLUTIONS),
     },
     "rethinking-learning-rate": {
         "quick": _learning_rates(_RETHINKING_QUICK, _HALF),
         "reference": _learning_rates(_RETHINKING, _HALF),
-        "vgg-16": _learning_rates(_rethinking_full("vgg-16"), _VGG_16_A),
+        "vgg-16": _learning_rates(_rethinking_full("vgg-16"), _VGG_16_A, _CONVOLUTIONS),
     },
     "stability-dense": {
         "quick": (_LENET_QUICK, *_rewound(_LENET_QUICK_SGD, (0, 100))),

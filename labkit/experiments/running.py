@@ -35,7 +35,7 @@ from labkit.engine.networks import Masks, Population
 from labkit.engine.optimizers import Moments
 from labkit.engine.pruning import density, flops, full_masks, survivors
 from labkit.engine.training import Evaluation, Recipe, Step, evaluate_on, train
-from labkit.experiments.experiment import REWIND, Study, Task, Trial
+from labkit.experiments.experiment import BY_FLOPS, REWIND, Study, Task, Trial
 from labkit.experiments.mishaps import mishaps
 from labkit.experiments.scheduling import in_chunks, missing
 from labkit.experiments.tickets import build_network, save_snapshot, side_by_side, start_of
@@ -155,7 +155,7 @@ def _prepare(chunk: Sequence[Trial], data: Data, store: Store, device: str) -> _
     start = side_by_side([starts[trial] for trial in chunk])
     network = build_network(first.experiment, data, len(chunk))
     network.load_state_dict(start.weights)
-    by_arithmetic = first.round and first.treatment.budget == "flops"
+    by_arithmetic = first.round and first.treatment.budget in BY_FLOPS
     gain = _saved_arithmetic(network, start.masks, data) if by_arithmetic else 1.0
     moments = start.moments
     if first.narrow:

@@ -7,7 +7,7 @@ from itertools import groupby
 from labkit.base.store import Store
 from labkit.base.workers import Call
 from labkit.engine.networks import outline
-from labkit.experiments.experiment import Experiment, Study, Trial, all_trials
+from labkit.experiments.experiment import BY_FLOPS, Experiment, Study, Trial, all_trials
 from labkit.experiments.proof import result_of
 from labkit.experiments.tickets import FINAL, SNAPSHOT
 
@@ -94,7 +94,7 @@ def _single(trial: Trial) -> bool:
     """Whether it must be a population of one: where global pruning gives each seed other widths, or
     other FLOPs, or where its copies are the population.
     """
-    by_size = trial.narrow or trial.treatment.budget == "flops"
+    by_size = trial.narrow or trial.treatment.budget in BY_FLOPS
     uneven = trial.experiment.pruning.scope == "global" or trial.treatment.mask == "random"
     return trial.analysis or (by_size and uneven)
 

@@ -58,6 +58,7 @@ ARMS = {
     "learning-rate-rewind": Look("#56B4E9", (0, (5, 1)), "P", "learning rate rewound"),
     "scratch-e": Look("#D55E00", (0, (2, 2)), "X", "Scratch-E"),
     "scratch-b": Look("#009E73", (0, (6, 2, 2, 2, 2, 2)), "h", "Scratch-B"),
+    "scratch-b-uncapped": Look("#56B4E9", (0, (6, 2, 2, 2)), "H", "Scratch-B, uncapped"),
     "scratch-rescaled": Look("#CC79A7", (0, (4, 4)), ">", "scratch, re-scaled"),
 }
 SERIES = (  # of lines that are no arms, in their order: settings, layers, splits

@@ -27,6 +27,7 @@ _MARKERS = {  # by matplotlib's letters; around the origin, about 8 wide
     "<": '<path d="M-4.6 0L3.4-4.4V4.4z"/>',
     ">": '<path d="M4.6 0L-3.4-4.4V4.4z"/>',
     "D": '<path d="M0-5L5 0L0 5L-5 0z"/>',
+    "H": '<path d="M-4.6 0L-2.3-4H2.3L4.6 0L2.3 4H-2.3z"/>',
     "h": '<path d="M0-4.6L4-2.3V2.3L0 4.6L-4 2.3V-2.3z"/>',
     "P": '<path d="M-1.5-4.5h3v3h3v3h-3v3h-3v-3h-3v-3h3z"/>',
     "X": '<path d="M-4-4L4 4M4-4L-4 4" fill="none" stroke-width="2.5"/>',
