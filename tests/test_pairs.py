@@ -181,3 +181,45 @@ def test_a_run_of_one_rate_alone_can_be_shown():
     with pytest.raises(ValueError, match="rewind and scratch-b"):
         alone = one[one["treatment"] != "rewind"]
         pairs.difference_by_learning_rate(alone, against="scratch-b")
+
+
+def by_density() -> pd.DataFrame:
+    """Leads of half a point at 50% and of two at 25%, and a one-shot ticket without any."""
+    rows = []
+    for seed in range(3):
+        for rate in (0.1, 0.01):
+            for cut, density, number, lead in (
+                *((0.5, 0.5, 1, 0.005), (0.5, 0.25, 2, 0.02)),
+                (0.8, 0.2, 1, 0.0),
+            ):
+                label = {"length": 600, "learning_rate": rate, "cut": cut, "round": number}
+                label |= {"density": density, "seed": seed}
+                level = 0.9 + 0.01 * seed
+                rows.append({**label, "treatment": "rewind", "final_test_accuracy": level + lead})
+                for draw in (-0.001, 0.001):
+                    accuracy = level + draw
+                    rows.append(
+                        {**label, "treatment": "reinitialise", "final_test_accuracy": accuracy}
+                    )
+    return pd.DataFrame(rows)
+
+
+def test_leads_by_density_are_paired_with_a_panel_per_length():
+    longer = by_density().assign(length=3_000)
+    picture = pairs.difference_by_density(pd.concat([by_density(), longer]))
+    found = picture.table.set_index(["length", "learning_rate", "density"])["difference"]
+    assert found[600, 0.1, 0.25] == pytest.approx(2) and found[600, 0.1, 0.5] == pytest.approx(0.5)
+    assert picture.table["seeds"].eq(3).all() and len(picture.table) == 12
+    titles = [axes.get_title() for axes in picture.figure.axes]
+    assert titles == ["600 iterations", "3,000 iterations"]
+    marks = [c.lines[0] for c in picture.figure.axes[0].containers]
+    assert sorted(len(mark.get_xdata()) for mark in marks) == [1, 1, 2, 2]
+    assert {m.get_linestyle() for m in marks if len(m.get_xdata()) == 1} == {"None"}
+    assert "3,000 iterations at 0.1: +0.5 points at 50% density" in picture.summary
+
+
+def test_leads_need_both_arms():
+    alone = by_density()
+    alone = alone[alone["treatment"] == "rewind"]
+    with pytest.raises(ValueError, match="must have rewind and reinitialise of one seed"):
+        pairs.difference_by_density(alone)

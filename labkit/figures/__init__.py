@@ -9,12 +9,17 @@ from labkit.figures.arms import (
 from labkit.figures.layers import kept_per_layer
 from labkit.figures.lines import error_along_line, error_map
 from labkit.figures.maps import pixel_map, weight_histogram
-from labkit.figures.pairs import compare_treatments, difference_by_learning_rate
+from labkit.figures.pairs import (
+    compare_treatments,
+    difference_by_density,
+    difference_by_learning_rate,
+)
 from labkit.figures.picture import Picture
 from labkit.figures.stability import (
     contradiction_map,
     instability_against_rewind,
     phase_diagram,
+    phases,
 )
 
 __all__ = [
@@ -22,6 +27,7 @@ __all__ = [
     "accuracy_against_density",
     "compare_treatments",
     "contradiction_map",
+    "difference_by_density",
     "difference_by_learning_rate",
     "early_stop_against_density",
     "error_along_line",
@@ -30,6 +36,7 @@ __all__ = [
     "kept_per_layer",
     "learning_curves",
     "phase_diagram",
+    "phases",
     "pixel_map",
     "summarise",
     "weight_histogram",

@@ -14,9 +14,11 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, NullLocator
 
 from labkit.experiments.results import SETTINGS
-from labkit.experiments.statistics import NEAR, estimate, interval
+from labkit.experiments.statistics import MARGIN, NEAR, estimate, interval
+from labkit.figures.arms import TICKS
 from labkit.figures.picture import SERIES, Picture, empty_axes, figure_of, legend_below, look_of
 
 KINDS = dict(zip(("unstructured", "structured"), SERIES, strict=False))
@@ -122,6 +124,79 @@ def difference_by_learning_rate(
     table = table.drop(columns=["mean", "low", "high"])  # of the accuracy
     summary = f"{names[0].upper()}{names[1:]}, {table['run'].iloc[0]}: {'; '.join(words)}."
     return Picture(figure, summary, table)
+
+
+def difference_by_density(
+    tickets: pd.DataFrame,
+    *,
+    arm: str = "rewind",
+    against: str = "reinitialise",
+    column: str = "final_test_accuracy",
+) -> Picture:
+    """An arm minus another, seed by seed, against density: a panel for each length of training, a
+    line for each learning rate; one-shot tickets are marks without a line.
+
+    tickets: a table of `labkit.tables`, of one network. Draws are averaged within their seed, bars
+    are 95% intervals over seeds, and the grey band is the margin within which arms count as
+    matching. Raises ValueError where there is nothing to compare.
+    """
+    rows = []
+    for labels, chain in tickets.groupby(["length", "learning_rate", "cut"], sort=True):
+        arms = chain.groupby(["round", "treatment", "seed"])[column].mean().unstack("treatment")
+        for number, at in arms.groupby("round") if {arm, against} <= set(arms) else ():
+            differences = (100 * (at[arm] - at[against])).dropna()
+            if differences.empty:
+                continue
+            found = estimate(differences)
+            density = chain.loc[chain["round"] == number, "density"].mean()
+            row = dict(zip(("length", "learning_rate", "cut"), labels, strict=True))
+            rows.append(row | {"density": density, "difference": found.mean, "low": found.low,
+                               "high": found.high, "seeds": found.seeds})  # fmt: skip
+    if not rows:
+        raise ValueError(f"tickets must have {arm} and {against} of one seed: run the experiment")
+    table = pd.DataFrame(rows)
+    rates, lengths = sorted(table["learning_rate"].unique()), sorted(table["length"].unique())
+    with sns.axes_style("whitegrid"):
+        figure = Figure(figsize=(1.2 + 2.9 * len(lengths), 4.2), layout="constrained")
+        panels = figure.subplots(1, len(lengths), sharey=True, squeeze=False)[0]
+    handles = {}
+    for axes, length in zip(panels, lengths, strict=True):
+        sns.despine(ax=axes)
+        axes.axhspan(-MARGIN, MARGIN, color="#000000", alpha=0.08, lw=0)
+        for rate, look in zip(rates, SERIES, strict=False):
+            at_rate = table[(table["length"] == length) & (table["learning_rate"] == rate)]
+            for _, line in at_rate.groupby("cut"):
+                reach = [line["difference"] - line["low"], line["high"] - line["difference"]]
+                style: dict[str, Any] = look.line | ({"ls": ""} if len(line) == 1 else {})
+                hollow = {"mfc": "white"} if len(line) == 1 else {}
+                axes.errorbar(line["density"], line["difference"], reach, **style, **hollow,
+                              ms=5, capsize=2)  # fmt: skip
+            handles[f"learning rate {rate:g}"] = Line2D([], [], ms=5, **look.line)
+        axes.set_xscale("log")
+        axes.invert_xaxis()
+        axes.set_title(f"{length:,} iterations", fontsize="medium")
+        axes.set_xlabel("density (%), sparser right")
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{100 * x:g}"))
+        axes.set_xticks([tick for tick in TICKS if tick > 0.8 * table["density"].min()])
+        axes.xaxis.set_minor_locator(NullLocator())
+    handles["one-shot"] = Line2D([], [], color="#000000", ls="", marker="o", mfc="white")
+    names = f"{look_of(arm).name} minus {look_of(against).name}"
+    panels[0].set_ylabel(f"{names} (points)")
+    legend_below(figure, handles, columns=3)
+    return Picture(figure, _leads_in_words(table, names), table)
+
+
+def _leads_in_words(table: pd.DataFrame, names: str) -> str:
+    parts = []
+    for (length, rate), line in table.groupby(["length", "learning_rate"]):
+        ordered = line.sort_values("density", ascending=False)
+        dense, sparse = ordered.iloc[0], ordered.iloc[-1]
+        parts.append(
+            f"{length:,} iterations at {rate:g}: {dense['difference']:+.1f} points at "
+            f"{dense['density']:.0%} density, {sparse['difference']:+.1f} at "
+            f"{sparse['density']:.1%}"
+        )
+    return f"{names[0].upper()}{names[1:]}, {table['seeds'].max()} seeds. {'; '.join(parts)}."
 
 
 def _both(
