@@ -1,6 +1,7 @@
 """Data sets: the same images for everybody, the right ones, or an error that says what to do."""
 
 import gzip
+import hashlib
 import importlib.util
 import shutil
 import subprocess
@@ -341,7 +342,9 @@ def test_a_failed_download_names_what_is_bundled(monkeypatch, name, alternative)
         raise OSError("network is unreachable")
 
     monkeypatch.setattr(datasets, data.TORCHVISION[name][0], offline)
-    with pytest.raises(DataError, match=f"{name} .*network is unreachable.*'{alternative}'"):
+    with pytest.raises(
+        DataError, match=f"{name} .*unreachable.*remove the folder .*'{alternative}'"
+    ):
         load(name)
 
 
@@ -373,6 +376,73 @@ def test_torchvision_sets_come_out_like_the_bundled_ones(
     data._shuffled.cache_clear()  # the next test must not see this stand-in
 
 
+def test_the_table_of_shapes_and_classes_is_true():
+    for name in ("mnist", "cifar10-16"):
+        loaded = load(name)
+        assert loaded.image_shape == data.SHAPES[name]
+        assert len(loaded.classes) == data.CLASSES[name]
+    assert set(data.SHAPES) == set(data.CLASSES) == {"mnist", "cifar10-16", *data.TORCHVISION}
+
+
+@pytest.fixture
+def published(monkeypatch, tmp_path):
+    """A Fashion-MNIST of 6 + 3 images whose files torchvision would fetch: the raw folder, and a
+    list of those it has fetched.
+    """
+    from torchvision import datasets
+
+    random, files = np.random.default_rng(0), {}
+    for part, n in (("train", 6), ("t10k", 3)):
+        for kind, shape in (("images-idx3", (n, 28, 28)), ("labels-idx1", (n,))):
+            content = idx(random.integers(0, 10, shape, dtype=np.uint8))
+            files[f"{part}-{kind}-ubyte.gz"] = build.compressed(content)
+    fetched = []
+
+    def fetch(url, download_root, filename, md5):
+        fetched.append(filename)
+        archive = Path(download_root, filename)
+        archive.write_bytes(files[filename])
+        archive.with_suffix("").write_bytes(gzip.decompress(files[filename]))
+
+    monkeypatch.setattr(datasets.mnist, "download_and_extract_archive", fetch)
+    md5 = [(name, hashlib.md5(content).hexdigest()) for name, content in files.items()]
+    monkeypatch.setattr(datasets.FashionMNIST, "resources", md5)
+    data._shuffled.cache_clear()
+    yield tmp_path / "cache/torchvision/FashionMNIST/raw", fetched
+    data._shuffled.cache_clear()
+
+
+@pytest.mark.parametrize("name", ["train-images-idx3-ubyte", "t10k-labels-idx1-ubyte"])
+@pytest.mark.parametrize("change", ["half", "other", "no archive", "half an archive"])
+def test_a_half_written_download_is_fetched_again(published, name, change):
+    raw, fetched = published
+    whole = load("fashion_mnist", validation=1)
+    file, archive = raw / name, raw / f"{name}.gz"
+    if change == "half":
+        file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    elif change == "other":  # as long, and as well-formed, as the right one
+        file.write_bytes(file.read_bytes()[:-1] + bytes([99]))
+    elif change == "no archive":
+        archive.unlink()
+    else:
+        archive.write_bytes(archive.read_bytes()[:20])
+    fetched.clear()
+    data._shuffled.cache_clear()
+    again = load("fashion_mnist", validation=1)
+    assert archive.name in fetched
+    for one, other in zip((whole.train, whole.test), (again.train, again.test), strict=True):
+        assert torch.equal(one.images, other.images) and torch.equal(one.labels, other.labels)
+
+
+def test_a_sound_download_is_not_fetched_again(published):
+    _, fetched = published
+    load("fashion_mnist", validation=1)
+    assert len(fetched) == 4
+    data._shuffled.cache_clear()
+    load("fashion_mnist", validation=1)
+    assert len(fetched) == 4
+
+
 def test_the_cache_folder_is_that_of_the_platform_or_ones_own(monkeypatch, tmp_path):
     assert data.cache_folder() == tmp_path / "cache"
     assert data.cache_folder().is_dir()
@@ -390,112 +460,6 @@ def test_an_unwritable_cache_folder_is_an_error(monkeypatch, tmp_path):
     monkeypatch.setenv("LABKIT_CACHE", str(tmp_path / "file" / "cache"))
     with pytest.raises(DataError, match=r"cannot write to .*cache.*LABKIT_CACHE"):
         data.cache_folder()
-
-
-# Your own folder of images.
-
-
-def save(file: Path, width: int, height: int, level: int = 0, mode: str = "RGB") -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", (width, height), (level, 100, 200)).convert(mode).save(file)
-
-
-def test_a_folder_gives_a_fifth_of_each_class_to_the_test_set(tmp_path):
-    for kind, n in (("cats", 10), ("dogs", 15)):
-        for i in range(n):
-            save(tmp_path / kind / f"{i}.png", 20, 20, level=i)
-    loaded = load(f"folder:{tmp_path}", validation=4)
-    assert loaded.classes == ("cats", "dogs") and loaded.image_shape == (3, 20, 20)
-    assert loaded.test.labels.bincount().tolist() == [2, 3]
-    labels = torch.cat([loaded.train.labels, loaded.validation.labels])
-    assert labels.bincount().tolist() == [8, 12]
-    # Each image went to exactly one split: the level of red tells which image it is.
-    seen = [
-        (int(label), int(image[0, 0, 0]))
-        for split in (loaded.train, loaded.validation, loaded.test)
-        for image, label in zip(split.images, split.labels, strict=True)
-    ]
-    assert sorted(seen) == [(0, i) for i in range(10)] + [(1, i) for i in range(15)]
-
-
-def test_a_folder_with_train_and_test_keeps_them(tmp_path):
-    for part, n in (("train", 4), ("test", 2)):
-        for kind in ("a", "b"):
-            for i in range(n):
-                save(tmp_path / part / kind / f"{i}.png", 12, 10, mode="L" if i else "P")
-    loaded = load(f"folder:{tmp_path}", validation=1)
-    assert (len(loaded.train), len(loaded.validation), len(loaded.test)) == (7, 1, 4)
-    assert loaded.image_shape == (3, 10, 12)
-
-
-def test_images_of_a_folder_are_cut_square_and_shrunk_by_area(tmp_path):
-    pixels = np.zeros((8, 16, 3), np.uint8)
-    pixels[:, 4:12] = np.arange(8, dtype=np.uint8)[None, :, None] * 20  # the centred square
-    for kind in ("a", "b"):
-        for i in range(5):
-            (tmp_path / kind).mkdir(exist_ok=True)
-            Image.fromarray(pixels).save(tmp_path / kind / f"{i}.png")
-    image = load(f"folder:{tmp_path}", validation=0, image_size=4).test.images[0]
-    assert image[0].tolist() == [[10, 50, 90, 130]] * 4
-
-
-def test_photographs_are_turned_upright(tmp_path):
-    for kind in ("a", "b"):
-        (tmp_path / kind).mkdir()
-        exif = Image.Exif()
-        exif[0x0112] = 6  # orientation: turn a quarter to see it upright
-        for i in range(5):
-            Image.new("RGB", (12, 6)).save(tmp_path / kind / f"{i}.jpg", exif=exif)
-    assert load(f"folder:{tmp_path}", validation=0).image_shape == (3, 12, 6)
-
-
-def folder_of_two_sizes(folder: Path) -> None:
-    for kind in ("a", "b"):
-        for i in range(5):
-            save(folder / kind / f"{i}.png", 20 + i, 20)
-
-
-def one_class(folder: Path) -> None:
-    save(folder / "a" / "0.png", 20, 20)
-
-
-def few_images(folder: Path) -> None:
-    for kind in ("a", "b"):
-        save(folder / kind / "0.png", 20, 20)
-
-
-def other_classes(folder: Path) -> None:
-    for path in ("train/a", "train/b", "test/a", "test/c"):
-        save(folder / path / "0.png", 20, 20)
-
-
-def an_empty_class(folder: Path) -> None:
-    few_images(folder)
-    (folder / "c").mkdir()
-
-
-def a_broken_image(folder: Path) -> None:
-    folder_of_two_sizes(folder)
-    (folder / "a" / "3.png").write_bytes(b"not a picture")
-
-
-@pytest.mark.parametrize(
-    ("make", "size", "message"),
-    [
-        (folder_of_two_sizes, None, "image_size must be a whole number .* differ in size"),
-        (folder_of_two_sizes, 21, r"image_size for .*png must be .* 1 to 20 or None, not 21"),
-        (one_class, None, r"2 or more class folders.*\['a'\]"),
-        (few_images, None, "at least 5 images"),
-        (other_classes, None, r"the same.*\['a', 'b'\], \['a', 'c'\]"),
-        (an_empty_class, None, "no valid file for the classes c"),
-        (a_broken_image, 16, r"cannot read the image .*3\.png"),
-        (lambda folder: None, None, "cannot read one folder of images per class"),
-    ],
-)
-def test_a_folder_that_cannot_be_used_says_why(tmp_path, make, size, message):
-    make(tmp_path / "pictures")
-    with pytest.raises(ValueError, match=message):
-        load(f"folder:{tmp_path / 'pictures'}", validation=0, image_size=size)
 
 
 # tools/build_data.py makes the bundled files from the originals.

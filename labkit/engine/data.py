@@ -12,18 +12,21 @@ import gzip
 import hashlib
 import io
 import socket
+import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
 from labkit.base.neutral import neutral
 from labkit.base.places import DataError, cache_folder, data_folder
 from labkit.base.validation import choice, whole
+from labkit.engine import folders
 
 SPLIT_SEED = 2019  # the year of the first of the three papers; changing it changes every result
 FOLDER = "folder:"
@@ -33,7 +36,16 @@ TORCHVISION = {  # name -> class in torchvision.datasets, bundled data set to us
     "fashion_mnist": ("FashionMNIST", "mnist"),
     "kmnist": ("KMNIST", "mnist"),
 }
-NAMES = ("mnist", "cifar10-16", *TORCHVISION)
+SHAPES = {  # name -> channels, height, width
+    "mnist": (1, 28, 28),
+    "cifar10-16": (3, 16, 16),
+    "cifar10": (3, 32, 32),
+    "cifar100": (3, 32, 32),
+    "fashion_mnist": (1, 28, 28),
+    "kmnist": (1, 28, 28),
+}
+NAMES = tuple(SHAPES)
+CLASSES = dict.fromkeys(NAMES, 10) | {"cifar100": 100}  # how many
 TRAINING_IMAGES = {  # of which `validation` are taken away
     **dict.fromkeys(("mnist", "fashion_mnist", "kmnist"), 60_000),
     **dict.fromkeys(("cifar10-16", "cifar10", "cifar100"), 50_000),
@@ -136,16 +148,19 @@ def load(
     validation: int = 5_000,
     examples: int | None = None,
     image_size: int | None = None,
+    content: str | None = None,
 ) -> Data:
     """A data set, ready for training. Cheap to call again: its tensors are views of one copy.
 
-    name: one of NAMES, or "folder:PATH" for your own images: PATH/train and PATH/test with one
-    folder per class each, or one folder per class, of which a fifth becomes the test set.
+    name: one of NAMES, or "folder:PATH" for your own images: PATH/train and PATH/test (or val) with
+    one folder per class each, or one folder per class, of which a fifth becomes the test set. What
+    becomes of their pixels: see `labkit.engine.folders.read`.
     normalisation: "unit" (pixels in [0, 1]) or "standard" (each channel has mean 0 and deviation 1
     over the training split, before `examples` cuts it).
     validation: how many images to take from the training set; always the same ones.
     examples: how many of the remaining training images to keep; None keeps all.
     image_size: height and width in pixels to shrink to, by area averaging; None keeps the size.
+    content: the digest that your own images must have, see `labkit.engine.folders`; None takes any.
 
     Raises ValueError for a bad argument, and DataError (a ValueError) for files that are damaged,
     missing, or cannot be downloaded. Files are read once per process.
@@ -156,28 +171,41 @@ def load(
     whole("validation", validation, 0)
     whole("examples", examples, 1, optional=True)
 
-    folder = data_folder()
-    train, test, classes = _shuffled(name, image_size, folder)
+    source = name, image_size, data_folder(), _content(name, content)
+    train, test, classes = _shuffled(*source)
     whole("validation", validation, 0, len(train) - 1)
     whole("examples", examples, 1, len(train) - validation, optional=True)
     channels = train.images.shape[1]
     mean, deviation = torch.zeros(channels, 1, 1), torch.ones(channels, 1, 1)
     if normalisation == "standard":
-        mean, deviation = _statistics(name, image_size, folder, validation)
+        mean, deviation = _statistics(*source, validation)
     end = len(train) if examples is None else validation + examples
     return Data(name, train[validation:end], train[:validation], test, classes, mean, deviation)
+
+
+def _content(name: str, wanted: str | None) -> str:
+    """The digest of own images as they are now; nothing for other data, whose name says it all."""
+    if not name.startswith(FOLDER):
+        return ""
+    found = folders.digest(name.removeprefix(FOLDER))
+    if wanted not in (None, found):
+        raise DataError(
+            f"the images in {name.removeprefix(FOLDER)} must be those with the digest {wanted}, "
+            f"and are now those with {found}; run it again for these"
+        )
+    return found
 
 
 _Source = tuple[Split, Split, tuple[str, ...]]  # training set, test set, names of the classes
 
 
 @lru_cache(maxsize=4)
-def _shuffled(name: str, image_size: int | None, folder: Path) -> _Source:
+def _shuffled(name: str, image_size: int | None, folder: Path, content: str) -> _Source:
     """A data set with its training set in the fixed random order."""
     if name.startswith(FOLDER):
-        train, test, classes = _read_folder(name.removeprefix(FOLDER), image_size)
+        train, test, classes = _read_folder(name.removeprefix(FOLDER), image_size, content)
     elif image_size is not None:
-        train, test, classes = _shuffled(name, None, folder)
+        train, test, classes = _shuffled(name, None, folder, content)
         return _shrunk(train, image_size), _shrunk(test, image_size), classes
     elif name in TORCHVISION:
         train, test, classes = _read_torchvision(name)
@@ -194,9 +222,9 @@ def _order(n: int) -> Tensor:
 
 @lru_cache(maxsize=16)
 def _statistics(
-    name: str, image_size: int | None, folder: Path, validation: int
+    name: str, image_size: int | None, folder: Path, content: str, validation: int
 ) -> tuple[Tensor, Tensor]:
-    train, _, _ = _shuffled(name, image_size, folder)
+    train, _, _ = _shuffled(name, image_size, folder, content)
     channels = train.images[validation:].transpose(0, 1).flatten(1)  # (C, N * H * W)
     # A histogram of the 256 grey levels is exact and needs no floating-point copy of the images.
     counts = torch.stack([channel.bincount(minlength=256) for channel in channels]).double()
@@ -260,16 +288,11 @@ def _read_cifar10_16(folder: Path) -> _Source:
         for number, sheet in enumerate(images.view(-1, 25, 40, 3, 16, 16)):
             content = _bundled(folder, f"cifar10-16/{part}-{number:02d}.png")
             with Image.open(io.BytesIO(content)) as picture:
-                pixels = _pixels(picture)  # (3, 25 * 16, 40 * 16)
+                pixels = folders.pixels(picture)  # (3, 25 * 16, 40 * 16)
             sheet.copy_(pixels.view(3, 25, 16, 40, 16).permute(1, 3, 0, 2, 4))
         return Split(images, labels)
 
     return split("train"), split("test"), OBJECTS
-
-
-def _pixels(picture: Image.Image) -> Tensor:
-    flat = torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8)
-    return flat.view(picture.height, picture.width, 3).permute(2, 0, 1)
 
 
 def _read_torchvision(name: str) -> _Source:
@@ -281,11 +304,13 @@ def _read_torchvision(name: str) -> _Source:
         from torchvision import datasets
 
         kind = getattr(datasets, class_name)
+        _remove_damaged(root / class_name / "raw", getattr(kind, "resources", ()))
         train, test = (kind(str(root), train=part, download=True) for part in (True, False))
     except Exception as error:  # failures of the network, the disk and a checksum share no type
         raise DataError(
-            f"cannot get {name} through torchvision ({type(error).__name__}: {error}); "
-            f"offline, use {alternative!r}, which is bundled"
+            f"cannot get {name} through torchvision ({type(error).__name__}: {error}); try again, "
+            f"and if that does not help remove the folder {root}; offline, use {alternative!r}, "
+            "which is bundled"
         ) from error
     finally:
         socket.setdefaulttimeout(patience)
@@ -298,65 +323,47 @@ def _read_torchvision(name: str) -> _Source:
     return split(train), split(test), tuple(train.classes)
 
 
-def _read_folder(path: str, size: int | None) -> _Source:
-    try:
-        from torchvision.datasets import ImageFolder
+def _remove_damaged(raw: Path, resources: Iterable[tuple[str, str]]) -> None:
+    """Remove files that are not what their authors published, so that they are fetched again.
 
-        root = Path(path).expanduser()
-        separate = (root / "train").is_dir() and (root / "test").is_dir()
-        parts = ("train", "test") if separate else (".",)
-        folders = [ImageFolder(str(root / part)) for part in parts]
-    except (OSError, ImportError, RuntimeError) as error:  # the last: torch's version does not fit
-        raise DataError(f"cannot read one folder of images per class in {path}: {error}") from error
-    classes = folders[0].classes
-    if len(classes) < 2 or classes != folders[-1].classes:
-        raise DataError(
-            f"{path} must hold 2 or more class folders, in train/ and test/ the same, "
-            f"not {[folder.classes for folder in folders]}"
-        )
-    train, test = (
-        (folder.samples for folder in folders) if separate else _parted(folders[0].samples)
+    resources: names of archives, and their MD5. torchvision checks those when it fetches them, but
+    later believes whatever a process that was killed has left unpacked. It checks CIFAR itself.
+    """
+    for name, published in resources:
+        archive, unpacked = raw / name, raw / Path(name).stem
+        if not unpacked.exists():
+            continue
+        content = archive.read_bytes() if archive.exists() else b""
+        sound = hashlib.md5(content, usedforsecurity=False).hexdigest() == published
+        if not sound or gzip.decompress(content) != unpacked.read_bytes():
+            unpacked.unlink()
+
+
+def _read_folder(path: str, size: int | None, content: str) -> _Source:
+    images, labels, classes, cut = folders.read(path, size, content)
+    everything = Split(images, labels)
+    if cut < len(everything):
+        return everything[:cut], everything[cut:], classes
+    train, test = _parted(labels, classes, path)
+    return everything[train], everything[test], classes
+
+
+def _parted(labels: Tensor, classes: tuple[str, ...], path: str) -> tuple[Tensor, Tensor]:
+    """Indices of training images and test images: a random fifth of each class is for the test."""
+    train, test, small = [], [], []
+    for label, name in enumerate(classes):
+        members = (labels == label).nonzero()[:, 0]
+        shuffled, fifth = members[_order(len(members))], len(members) // 5
+        test.append(shuffled[:fifth])
+        train.append(shuffled[fifth:])
+        if not fifth:
+            small.append(f"{len(members)} of {name}")
+    words = (
+        f"each class in {path} must have at least 5 images, for one of them to be in the test "
+        f"split, not {', '.join(small)}"
     )
-    if not test:
-        raise DataError(f"one class in {path} must hold at least 5 images, to make a test set of")
-    images = _pictures([file for file, _ in (*train, *test)], size)
-    labels = torch.tensor([label for _, label in (*train, *test)])
-    everything, cut = Split(images, labels), len(train)
-    return everything[:cut], everything[cut:], tuple(classes)
-
-
-_Files = list[tuple[str, int]]  # path, label
-
-
-def _parted(files: _Files) -> tuple[_Files, _Files]:
-    """Training files and test files: a random fifth of each class is for the test."""
-    train: _Files = []
-    test: _Files = []
-    for label in sorted({label for _, label in files}):
-        members = [file for file in files if file[1] == label]
-        shuffled = [members[i] for i in _order(len(members)).tolist()]
-        test += shuffled[: len(members) // 5]
-        train += shuffled[len(members) // 5 :]
-    return train, test
-
-
-def _pictures(files: list[str], size: int | None) -> Tensor:
-    """Files as RGB images, (N, 3, H, W); the largest centred square of each is shrunk to size."""
-    images: list[Tensor] = []
-    for file in files:
-        try:
-            with Image.open(file) as opened:
-                # Photographs say in their EXIF data which side is up.
-                picture = ImageOps.exif_transpose(opened).convert("RGB")
-        except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-            raise DataError(f"cannot read the image {file}: {error}") from error
-        if size is not None:
-            whole(f"image_size for {file}", size, 1, min(picture.size), optional=True)
-            picture = ImageOps.fit(picture, (size, size), Image.Resampling.BOX)
-        images.append(_pixels(picture))
-        if images[-1].shape != images[0].shape:
-            raise ValueError(
-                "image_size must be a whole number from 1, not None, when images differ in size "
-                f"as {files[0]} and {file} do"
-            )
-    return torch.stack(images)
+    if len(small) == len(classes):
+        raise DataError(words)
+    if small:
+        warnings.warn(words, stacklevel=2)
+    return torch.cat(train), torch.cat(test)

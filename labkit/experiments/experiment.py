@@ -16,8 +16,9 @@ from typing import Any, TypeAlias
 
 from labkit.base.store import key_of
 from labkit.base.validation import choice, instance, keep, several, whole
+from labkit.engine import folders
 from labkit.engine.connectivity import Instability
-from labkit.engine.data import NORMALISATIONS, Data, load, validate_name
+from labkit.engine.data import FOLDER, NORMALISATIONS, Data, load, validate_name
 from labkit.engine.networks import outline, validate_network
 from labkit.engine.pruning import Pruning, removed
 from labkit.engine.training import MOST_ITERATIONS, Recipe
@@ -31,6 +32,8 @@ class Task:
 
     examples, image_size, normalisation, validation: see `labkit.engine.data.load`. Without
     validation images the early stop is the last iteration.
+    content: the digest that own images must have; None means whatever is in their folder when the
+    task is run. It addresses their results, wherever the folder is.
     """
 
     dataset: str = "mnist"
@@ -40,6 +43,7 @@ class Task:
     image_size: int | None = None
     normalisation: str = "unit"
     validation: int = 5_000
+    content: str | None = None
 
     def __post_init__(self) -> None:
         validate_name(self.dataset)
@@ -52,6 +56,27 @@ class Task:
             image_size=whole("task.image_size", self.image_size, 1, optional=True),
             validation=whole("task.validation", self.validation, 0),
         )
+        if self.content is not None:
+            instance("task.content", self.content, str)
+            if not self.dataset.startswith(FOLDER):
+                raise ValueError(
+                    f"task.content must be None for {self.dataset}, not {self.content!r}: only the "
+                    f"images of {FOLDER}PATH can change"
+                )
+
+    def pinned(self) -> "Task":
+        """The same task for no other images than those that its folder holds now.
+
+        Raises DataError for a folder that cannot be used; other data are what their names say.
+        """
+        if self.content is not None or not self.dataset.startswith(FOLDER):
+            return self
+        return replace(self, content=folders.digest(self.dataset.removeprefix(FOLDER)))
+
+    def lineage(self) -> dict[str, Any]:
+        """What determines its results, for their address: own images count, not their place."""
+        own = settings(self.pinned())
+        return own | {"dataset": FOLDER} if "content" in own else own
 
     def data(self) -> Data:
         """The task's data set, loaded."""
@@ -61,6 +86,7 @@ class Task:
             validation=self.validation,
             examples=self.examples,
             image_size=self.image_size,
+            content=self.content,
         )
 
 
@@ -304,6 +330,11 @@ class Experiment:
         """Itself: one experiment is a study of one."""
         yield self
 
+    def pinned(self) -> "Experiment":
+        """The same experiment with its task pinned, see there."""
+        task = self.task.pinned()
+        return self if task is self.task else replace(self, task=task)
+
     def trials(self, round_number: int) -> list["Trial"]:
         """The networks of one round: the chain of every seed first, then the treatments, then the
         analyses of instability.
@@ -416,7 +447,7 @@ class Trial:
     def lineage(self) -> dict[str, Any]:
         """All that determines the result, and nothing else; what has its default is left out."""
         e = self.experiment
-        lineage = {"task": settings(e.task), "seed": self.seed, "every": e.evaluate_every}
+        lineage = {"task": e.task.lineage(), "seed": self.seed, "every": e.evaluate_every}
         if self.round:
             chain = {"pruning": settings(e.pruning), "rewind": e.rewind, "round": self.round}
             choices = {k: v for k, v in settings(self.treatment).items() if k != "name"}
@@ -443,7 +474,7 @@ class Trial:
 
     def dense_key(self, iteration: int) -> str:
         """The address of the dense network's state at an iteration."""
-        task = settings(self.experiment.task)
+        task = self.experiment.task.lineage()
         return key_of({"task": task, "seed": self.seed, "at": iteration})
 
     @property
@@ -476,5 +507,10 @@ is a study as it is.
 
 
 def all_trials(study: Study) -> list[Trial]:
-    """The trials of a study, each after those that it needs."""
-    return [t for e in study for number in range(e.rounds + 1) for t in e.trials(number)]
+    """The trials of a study, each after those that it needs.
+
+    Own images are looked at once, here: should they change later, these trials are not of the new
+    ones.
+    """
+    pinned = map(Experiment.pinned, study)
+    return [t for e in pinned for number in range(e.rounds + 1) for t in e.trials(number)]
