@@ -7,7 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from labkit.base.store import Store
-from labkit.engine.data import FOLDER
+from labkit.engine.data import CLASSES, FOLDER, SHAPES
 from labkit.engine.networks import outline
 from labkit.engine.pruning import Pruning, densities as pruning_densities
 from labkit.experiments.experiment import Experiment, Task
@@ -18,8 +18,6 @@ from labkit.experiments.scheduling import missing
 BINDER_MEGABYTES, BINDER_SECONDS = 2_000, 3_600  # over the first the kernel is killed
 BUNDLED = ("mnist", "cifar10-16")
 _CALIBRATION = 0.3  # seconds
-_SHAPES = {"mnist": (1, 28, 28), "fashion_mnist": (1, 28, 28), "kmnist": (1, 28, 28),
-           "cifar10-16": (3, 16, 16), "cifar10": (3, 32, 32), "cifar100": (3, 32, 32)}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -86,9 +84,14 @@ def densities(task: Task, pruning: Pruning, rounds: int) -> tuple[float, ...] | 
     """The density after each round of pruning a task's network, as `labkit.engine.pruning` tells
     it: `rounds` + 1 numbers from 1.0 on, or None where they depend on the training.
     """
-    channels, height, width = _SHAPES.get(task.dataset) or task.data().image_shape
+    if task.dataset in SHAPES:  # without loading the data: they may have to be downloaded
+        channels, height, width = SHAPES[task.dataset]
+        classes = CLASSES[task.dataset]
+    else:
+        data = task.data()
+        channels, height, width = data.image_shape
+        classes = len(data.classes)
     shape = (channels, task.image_size or height, task.image_size or width)
-    classes = 100 if task.dataset == "cifar100" else 10
     return pruning_densities(pruning, outline(task.network, shape, classes), rounds)
 
 
