@@ -213,7 +213,7 @@ def test_bad_words_are_refused_in_a_line(command, tiny, words, message):
 def test_a_gpu_that_is_not_there_is_refused(command, tiny, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     status, _, err = command("run", "lottery", "--device", "cuda")
-    assert status == 2 and "no CUDA device" in err
+    assert status == 2 and "torch finds here (cpu" in err and "'cuda'" in err
 
 
 @pytest.mark.parametrize("name", ["run", "reproduce"])

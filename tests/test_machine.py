@@ -114,15 +114,57 @@ def test_importing_the_package_limits_the_threads(root):
     assert done.stdout == "1\n", done.stderr
 
 
-def test_a_device_is_one_that_is_there(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+@pytest.fixture
+def accelerators(monkeypatch):
+    """A function that lets torch find so many GPUs, and a Mac's."""
+
+    def found(gpus: int, mps: bool) -> None:
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+        monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+
+    return found
+
+
+def test_a_device_is_one_that_torch_finds(accelerators):
+    accelerators(0, False)
     assert find_device() == find_device("cpu") == "cpu"
-    with pytest.raises(ValueError, match="device must be auto or cpu, not cuda"):
-        find_device("cuda")
-    with pytest.raises(ValueError, match="device must be one of auto, cpu, cuda, not 'abacus'"):
-        find_device("abacus")
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert (find_device(), find_device("cuda"), find_device("cpu")) == ("cuda", "cuda", "cpu")
+    accelerators(2, False)
+    assert find_device() == "cuda"
+    for name in ("cpu", "cuda", "cuda:0", "cuda:1"):
+        assert find_device(name) == name
+    accelerators(0, True)
+    assert (find_device(), find_device("mps")) == ("cpu", "mps"), "a Mac's GPU only when asked for"
+
+
+@pytest.mark.parametrize(
+    ("gpus", "mps", "name", "there"),
+    [
+        (0, False, "cuda", "cpu"),
+        (0, False, "mps", "cpu"),
+        (0, True, "abacus", "cpu, mps"),
+        (2, False, "cuda:2", "cpu, cuda, cuda:0, cuda:1"),
+        (2, False, "cuda:", "cpu, cuda, cuda:0, cuda:1"),
+        (0, False, None, "cpu"),
+    ],
+)
+def test_a_device_that_is_not_there_is_refused_with_those_that_are(
+    accelerators, gpus, mps, name, there
+):
+    accelerators(gpus, mps)
+    with pytest.raises(
+        ValueError,
+        match=re.escape(
+            f"device must be auto or one that torch finds here ({there}), not {name!r}"
+        ),
+    ):
+        find_device(name)
+
+
+def test_a_gpu_is_named_by_its_number_and_a_mac_s_with_a_warning(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"GPU {device}")
+    assert device_in_words("cuda:1") == "GPU cuda:1"
+    assert "may not repeat" in device_in_words("mps")
 
 
 def test_a_processor_is_named_with_its_threads(threads):

@@ -12,9 +12,8 @@ from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
-from labkit.base.validation import choice, whole
+from labkit.base.validation import whole
 
-DEVICES = ("auto", "cpu", "cuda")
 MOST_JOBS = 8  # unless one asks for more: a round has few networks, and each process has its memory
 MOST_WISHED = 64  # more than the cores is allowed: results depend on the number, here as elsewhere
 
@@ -77,19 +76,30 @@ def _quota(folder: Path) -> Iterator[float]:
         return
 
 
-def find_device(name: str = "auto") -> str:
-    """The device's name for torch: "cpu" or "cuda".
-
-    name: one of DEVICES; "auto" is a GPU when there is one. Raises ValueError for another name, and
-    for "cuda" where torch finds none.
-    """
+def devices() -> tuple[str, ...]:
+    """The devices that torch finds here: "cpu", "cuda" and each of its GPUs, "mps" of a Mac."""
     import torch
 
-    choice("device", name, DEVICES)
-    found = torch.cuda.is_available()
-    if name == "cuda" and not found:
-        raise ValueError("device must be auto or cpu, not cuda: torch finds no CUDA device here")
-    return "cuda" if found and name != "cpu" else "cpu"
+    gpus = range(torch.cuda.device_count()) if torch.cuda.is_available() else ()
+    cuda = ("cuda", *(f"cuda:{number}" for number in gpus)) if gpus else ()
+    return ("cpu", *cuda, *(("mps",) if torch.backends.mps.is_available() else ()))
+
+
+def find_device(name: str = "auto") -> str:
+    """The device's name for torch, one of `devices`.
+
+    name: "auto", which is "cuda" where that is there and else "cpu", or one of `devices`. Numbers
+    repeat bit for bit on one device; the CPU, another GPU and another model of it give others; and
+    torch does not promise that those of "mps" repeat at all. Raises ValueError for another name.
+    """
+    found = devices()
+    if name == "auto":
+        return "cuda" if "cuda" in found else "cpu"
+    if not isinstance(name, str) or name not in found:
+        raise ValueError(
+            f"device must be auto or one that torch finds here ({', '.join(found)}), not {name!r}"
+        )
+    return name
 
 
 def find_jobs(jobs: int | None, device: str) -> int:
@@ -115,8 +125,10 @@ def device_in_words(device: str, jobs: int = 1) -> str:
     """
     import torch
 
+    if device == "mps":
+        return "GPU of this Mac, on which numbers may not repeat"
     if device != "cpu":
-        return torch.cuda.get_device_name()
+        return torch.cuda.get_device_name(device)
     name = f"CPU {platform.machine()}"
     if jobs > 1:
         return f"{name}, {jobs} processes"

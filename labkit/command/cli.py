@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING, NoReturn
 
 from labkit import __version__
 from labkit.base.machine import (
-    DEVICES,
     MOST_JOBS,
     available_cores,
     device_in_words,
@@ -178,9 +177,9 @@ def _add_size(parser: argparse.ArgumentParser, text: str = "size of the experime
 def _add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--device",
-        choices=DEVICES,
         default="auto",
-        help="auto (the default) is a GPU when there is one",
+        help="cpu, cuda, cuda:1 or mps, where torch finds it; auto (the default) is cuda when "
+        "there is one. Each has numbers of its own, and those of mps may not repeat",
     )
     parser.add_argument(
         "--jobs",

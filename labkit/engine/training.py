@@ -348,7 +348,9 @@ def evaluate_on(
     network.eval()
     most = EVALUATED if split.labels.device.type == "cpu" else EVALUATED_ON_GPU
     size = max(100, most // network.replicas)
-    loss = torch.zeros(network.replicas, dtype=torch.float64, device=split.labels.device)
+    device = split.labels.device
+    exact = torch.float32 if device.type == "mps" else torch.float64  # which a Mac's GPU lacks
+    loss = torch.zeros(network.replicas, dtype=exact, device=device)
     correct = torch.zeros_like(loss)
     given = torch.zeros(network.replicas, len(data.classes), dtype=torch.bool, device=loss.device)
     for images, labels in zip(split.images.split(size), split.labels.split(size), strict=True):
@@ -356,7 +358,7 @@ def evaluate_on(
             logits = network(data.normalise(images)[None]).float()  # (R, B, classes)
         everywhere = labels.expand(network.replicas, -1)
         losses = F.cross_entropy(logits.transpose(1, 2), everywhere, reduction="none")
-        loss += losses.double().sum(1)
+        loss += losses.to(exact).sum(1)
         answers = logits.argmax(2)
         correct += (answers == everywhere).sum(1)
         given.scatter_(1, answers, True)

@@ -136,7 +136,7 @@ def _measure(
     network.initialise([generator(i) for i in range(network.replicas)]).to(device)
     iteration = _iteration_seconds(network, recipe, data, seconds)
     example = _evaluation_seconds(network, data, recipe.precision)
-    on_gpu = torch.cuda.max_memory_allocated() / 1e6 if device.startswith("cuda") else 0.0
+    on_gpu = torch.cuda.max_memory_allocated(device) / 1e6 if device.startswith("cuda") else 0.0
     private = _private_megabytes(data, sum(p.numel() for p in network.parameters()))
     yield iteration, example, private, on_gpu
 
@@ -192,8 +192,9 @@ def _evaluated_examples(trial: Trial, data: Data) -> float:
 
 
 def _finish_queue(data: Data) -> None:
-    if data.train.labels.is_cuda:
-        torch.cuda.synchronize()
+    device = data.train.labels.device
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
 
 
 def _peak_megabytes(data: Data, parameters: int) -> float:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from labkit.base.generators import between
-from labkit.base.machine import find_jobs
+from labkit.base.machine import device_in_words, find_jobs
 from labkit.base.neutral import on_neutral_ground
 from labkit.base.store import Store
 from labkit.base.workers import Ended, run_calls
@@ -74,7 +74,7 @@ def run(study: Study, store: Store, device: str = "cpu", jobs: int = 1) -> Itera
     """Train what the store does not have yet, round by round, for all seeds side by side.
 
     study: an experiment, or several, which share what they have in common.
-    device: "cpu", "cuda", or any that torch knows. The same experiment on the same machine, with as
+    device: one of `labkit.base.machine.devices`. The same experiment on the same machine, with as
     many jobs, gives the same numbers, bit for bit, also when it was stopped in between.
     jobs: how many populations are trained at a time, from 1, each in a process of its own with one
     thread; 1, and rounds of too few networks, train in this process with all threads. More than 1
@@ -339,7 +339,7 @@ def _provenance(device: str, seconds: float, company: list[Trial]) -> dict[str, 
     """
     name = platform.processor() or platform.machine()
     return {
-        "device": torch.cuda.get_device_name() if device.startswith("cuda") else f"CPU {name}",
+        "device": f"CPU {name}" if device == "cpu" else device_in_words(device),
         "threads": torch.get_num_threads(),
         "company": [[trial.label, trial.seed, trial.draw] for trial in company],
         "seconds": round(seconds / len(company), 2),  # of wall time, per network

@@ -44,8 +44,8 @@ class Panel:
     """A panel that starts at an experiment. Show it by making it the last line of a cell.
 
     start: an Experiment, the name of a preset (the first experiment of its study), or
-    "playground", a small one. size: of the preset. store: None is the user's own. device: "auto",
-    "cpu" or "cuda".
+    "playground", a small one. size: of the preset. store: None is the user's own. device: see
+    `labkit.base.machine.find_device`.
     Raises ValueError for an unknown name, size or device.
     """
 
