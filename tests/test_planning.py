@@ -5,13 +5,16 @@ from dataclasses import replace
 
 import pytest
 import torch
+from PIL import Image
 
 from labkit.base.store import Store
 from labkit.base.workers import Call
-from labkit.engine.data import Data, Split
+from labkit.engine.data import CLASSES, SHAPES, Data, Split, load
+from labkit.engine.pruning import Pruning
 from labkit.engine.training import Recipe
 from labkit.experiments import experiment as experiment_module, planning
 from labkit.experiments.experiment import Experiment, Task
+from labkit.experiments.forecast import densities
 from labkit.experiments.planning import plan
 from labkit.experiments.running import run
 
@@ -120,3 +123,29 @@ def test_memory_is_estimated_where_the_system_does_not_say(tmp_path, monkeypatch
     monkeypatch.setattr(planning.sys, "platform", "win32")
     data = TINY.task.data()
     assert planning._peak_megabytes(data, 10**6) == pytest.approx(planning.BASE + 20, abs=1)
+
+
+@pytest.mark.parametrize("name", ["fashion_mnist", "kmnist", "cifar10", "cifar100", "mnist"])
+def test_known_data_sets_are_never_loaded_for_their_densities(monkeypatch, name):
+    monkeypatch.setattr(Task, "data", lambda task: pytest.fail("loaded, perhaps downloaded"))
+    task = Task(name, network="lenet-300-100")
+    channels, height, width = SHAPES[name]
+    hidden = channels * height * width * 300 + 300 * 100
+    last = 100 * CLASSES[name]
+    pruning = Pruning(rate=0.2, output_rate=0.1)
+    kept = hidden - round(0.2 * channels * height * width * 300) - 6_000 + last - last // 10
+    assert densities(task, pruning, 1)[1] == pytest.approx(kept / (hidden + last))
+
+
+def test_densities_of_own_images_are_by_their_own_shape_and_classes(monkeypatch, tmp_path):
+    monkeypatch.setattr(experiment_module, "load", load)  # not the tiny data
+    task = Task(f"folder:{tmp_path}", network="lenet-4", validation=2)
+    for size in (8, 12):
+        for kind in ("a", "b", "c"):
+            (tmp_path / kind).mkdir(exist_ok=True)
+            for i in range(5):
+                Image.new("L", (size, size)).save(tmp_path / kind / f"{i}.png")
+        hidden, last = size * size * 4, 4 * 3
+        kept = hidden - round(0.5 * hidden) + last
+        found = densities(task, Pruning(rate=0.5, output_rate=0.0), 1)
+        assert found[1] == pytest.approx(kept / (hidden + last)), "of the images there are now"

@@ -27,7 +27,7 @@ from labkit.base.places import DataError
 from labkit.base.validation import whole
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
-SYSTEM = ("__MACOSX", "@eaDir", "$RECYCLE.BIN", "Thumbs.db", "desktop.ini")  # besides hidden files
+SYSTEM = ("__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found")
 SPLITS = {  # kind -> words that name such a folder
     "train": {"train", "training"},
     "test": {"test", "testing"},
@@ -93,6 +93,7 @@ def read(path: str, size: int | None, content: str) -> tuple[Tensor, Tensor, tup
             found.add(data)
             images.append(image)
     if found.hexadecimal() != content:
+        _digest.cache_clear()
         raise DataError(f"the images in {path} have changed while they were in use; run it again")
     for remark in listing.remarks:
         warnings.warn(remark, stacklevel=2)
@@ -185,25 +186,30 @@ def _entries(folder: os.PathLike[str] | str) -> list[os.DirEntry[str]]:
     return sorted(seen, key=lambda entry: entry.name)
 
 
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    # entry.is_dir() alone fails for a link that leads to itself.
+    return entry.is_dir(follow_symlinks=False) or (entry.is_symlink() and os.path.isdir(entry))
+
+
 def _folders(folder: os.PathLike[str] | str) -> list[os.DirEntry[str]]:
-    return [entry for entry in _entries(folder) if entry.is_dir()]
+    return [entry for entry in _entries(folder) if _is_folder(entry)]
 
 
 def _is_picture(entry: os.DirEntry[str]) -> bool:
-    return entry.name.lower().endswith(SUFFIXES) and not entry.is_dir()
+    return entry.name.lower().endswith(SUFFIXES) and not _is_folder(entry)
 
 
 def _pictures(folder: os.PathLike[str] | str) -> Iterator[str]:
     """All pictures of a class, in folders inside its own too."""
     for entry in _entries(folder):
-        if not (entry.is_dir() or _is_picture(entry)):
+        if not (_is_folder(entry) or _is_picture(entry)):
             continue
         if entry.is_symlink():
             raise DataError(
                 f"{entry.path} is a link to {os.path.realpath(entry.path)}, which may have another "
                 "label; put the pictures themselves in the folder of their class"
             )
-        if entry.is_dir():
+        if _is_folder(entry):
             yield from _pictures(entry.path)
         elif entry.is_file():
             yield entry.path

@@ -79,11 +79,15 @@ class Forecaster:
         return Forecast(len(todo), per_iteration * sum(trial.work for trial in todo), megabytes)
 
 
-@lru_cache(maxsize=256)
 def densities(task: Task, pruning: Pruning, rounds: int) -> tuple[float, ...] | None:
     """The density after each round of pruning a task's network, as `labkit.engine.pruning` tells
     it: `rounds` + 1 numbers from 1.0 on, or None where they depend on the training.
     """
+    return _densities(task.pinned(), pruning, rounds)
+
+
+@lru_cache(maxsize=256)
+def _densities(task: Task, pruning: Pruning, rounds: int) -> tuple[float, ...] | None:
     if task.dataset in SHAPES:  # without loading the data: they may have to be downloaded
         channels, height, width = SHAPES[task.dataset]
         classes = CLASSES[task.dataset]
@@ -101,9 +105,10 @@ def rate_for(task: Task, pruning: Callable[[float], Pruning], rounds: int, targe
     pruning: from a rate to the pruning with that rate. Raises what it and `densities` raise, and
     ValueError where the density depends on the training.
     """
+    task = task.pinned()
 
     def reached(thousandths: int) -> float:
-        found = densities(task, pruning(thousandths / 1000), rounds)
+        found = _densities(task, pruning(thousandths / 1000), rounds)
         if found is None:
             raise ValueError(
                 "how much is left cannot be chosen where the filters of all layers are ranked "
