@@ -1,7 +1,16 @@
-"""Every check accepts the reference answer and names the mistake of every typical wrong one."""
+"""Every check accepts the lesson's own solution, and names every typical mistake.
 
-from collections.abc import Callable
+Solutions are read from the lessons, and nowhere else. A mistake that is told by what it returns is
+a function that its check carries (`check.mistakes`); the mistakes here are those that need the
+solution's own code, which students should not find in labkit.
+"""
+
+import ast
+import html
+import re
+from contextlib import suppress
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import pytest
@@ -12,8 +21,10 @@ from labkit import Pruning, apply_masks, checks, remove_lowest
 from labkit.checks import NotWritten, Verdict, WrongAnswer
 from labkit.checks.welcome import TINY
 from labkit.engine.networks import build
+from tests.notebooks import NOTEBOOKS
+from tools import course
 
-# --- Answers: the reference of each exercise, and mutants by the name of their fault ------------
+# --- Mutants of the solutions, by the name of their fault ----------------------------------------
 
 
 def total_density(masks):
@@ -103,14 +114,6 @@ def rate_of_all(weight, mask, rate):
     return once_more(weight, mask, rate, of=lambda alive: mask.numel())
 
 
-def idle(first, second):
-    return first[~second.any(0)].sum().item()
-
-
-def rewind(trained, early, masks):
-    return apply_masks(early, masks)
-
-
 def rewinds_only(chosen):
     """Mutants of the rewind that take the rest of the state from the trained network."""
     return lambda trained, early, masks: apply_masks(
@@ -126,10 +129,6 @@ def early_in_place(trained, early, masks):
 
 def masks_everything(trained, early, masks):
     return {n: t * masks[n] if n in masks else torch.zeros_like(t) for n, t in early.items()}
-
-
-def reinitialise(network, masks, noise):
-    return apply_masks(network[0].initialise([noise]).state(), masks)
 
 
 def new_mask(network, masks, noise):
@@ -156,34 +155,6 @@ def another_distribution(network, masks, noise):
     return apply_masks({n: 2 * t if n in masks else t for n, t in state.items()}, masks)
 
 
-def early_stop(iterations, losses, accuracies):
-    best = losses.index(min(losses))
-    return iterations[best], accuracies[best]
-
-
-def stop_at(choose: Callable[[list[float], list[float]], int]):
-    def stop(iterations, losses, accuracies):
-        best = choose(losses, accuracies)
-        return iterations[best], accuracies[best]
-
-    return stop
-
-
-def keep_filters(weight, share, *, score=lambda w: w.abs().flatten(1).sum(1), least=1, down=True):
-    count = max(least, round(share * len(weight)))
-    order = score(weight).argsort(stable=True)
-    return order[len(order) - count :].sort().values if down else order[:count].sort().values
-
-
-def filters_by_rank(weight, share):
-    norms = weight.abs().flatten(1).sum(1)
-    return norms.argsort(stable=True)[len(norms) - max(1, round(share * len(norms))) :].flip(0)
-
-
-def narrow(first, bias, second, keep):
-    return first[keep], bias[keep], second[:, keep]
-
-
 def interpolate(one, other, alpha):
     return {n: (1 - alpha) * one[n] + alpha * other[n] for n in one}
 
@@ -193,36 +164,6 @@ def weights_on_the_line(one, other, alpha):
         n: (1 - alpha) * t + alpha * other[n] if n.endswith("weight") and t.ndim > 2 else t.clone()
         for n, t in one.items()
     }
-
-
-def instability(errors):
-    return (errors.max() - (errors[0] + errors[-1]) / 2).item()
-
-
-def stable_from(rewinds, values):
-    found = rewinds[-1]
-    for rewind_at, value in zip(reversed(rewinds), reversed(values), strict=True):
-        if value >= 0.02:
-            break
-        found = rewind_at
-    return found
-
-
-def first_below(rewinds, values):
-    return next(k for k, value in zip(rewinds, values, strict=True) if value < 0.02)
-
-
-def stable_or_equal(rewinds, values):
-    return stable_from(rewinds, [value - 1e-9 for value in values])
-
-
-def matching(ticket, dense):
-    gap = dense.mean() - ticket.mean()
-    return bool(gap <= dense.std() or gap < 0.002)
-
-
-def gap(ticket, dense):
-    return dense.mean() - ticket.mean()
 
 
 def audit(start, trained, mask):
@@ -237,18 +178,6 @@ COPIES = {"A": "same", "B": "same", "C": "different", "D": "different", "E": "sa
 MATCHES = dict(zip("ABCDE", ["matches", "falls behind", "matches", "falls behind", "matches"]))  # noqa: B905
 
 
-def paired_interval(one, other, t, *, ddof=1, of_mean=True, swap=False):
-    d = other - one if swap else one - other
-    half = t * d.std(correction=ddof) / (len(d) ** 0.5 if of_mean else 1)
-    return (d.mean() - half).item(), (d.mean() + half).item()
-
-
-def unpaired(one, other, t):
-    half = t * ((one.var() + other.var()) / len(one)).sqrt()
-    mean = (one - other).mean()
-    return (mean - half).item(), (mean + half).item()
-
-
 PAPERS = {"A": "rethinking", "B": "lottery", "C": "connectivity"}
 SYMPTOMS = {
     "A": "masked gradients",
@@ -258,40 +187,7 @@ SYMPTOMS = {
     "E": "interpolated statistics",
 }
 
-REFERENCES: dict[str, Any] = {
-    "total_density": total_density,
-    "masked_step": step,
-    "global_masks": global_masks,
-    "idle": idle,
-    "prune_once": once_more,
-    "rewind": rewind,
-    "reinitialise": reinitialise,
-    "early_stop": early_stop,
-    "controls": CONTROLS,
-    "keep_filters": keep_filters,
-    "narrow": narrow,
-    "flops_of_narrow_layer": lambda i, o, s, h, w: 2 * i * o * s * s * h * w,
-    "scratch_b_iterations": lambda n, dense, small: round(n * dense / small),
-    "reversal": REVERSAL,
-    "interpolate": interpolate,
-    "instability": instability,
-    "stable_from": stable_from,
-    "copies": COPIES,
-    "matching": matching,
-    "resumed_rates": lambda rates, k: list(rates[k:]),
-    "when_tickets_match": MATCHES,
-    "experiment": replace(TINY, pruning=Pruning(rate=0.3), rounds=5, seeds=(0, 1, 2)),
-    "density_after": lambda rate, rounds: (1 - rate) ** rounds,
-    "papers": PAPERS,
-    "symptoms": SYMPTOMS,
-    "paired_interval": paired_interval,
-    "audit": audit,
-}
-
 MUTANTS: list[tuple[str, str, Any]] = [
-    ("total_density", "mean of layers",
-     lambda masks: sum(m.float().mean().item() for m in masks.values()) / len(masks)),
-    ("total_density", "sparsity", lambda masks: 1 - total_density(masks)),
     ("total_density", "another value", lambda masks: sum(m.sum().item() for m in masks.values())),
     ("total_density", "raises", lambda masks: masks["no such layer"]),
     ("total_density", "another kind of answer", lambda masks: "half"),
@@ -301,6 +197,7 @@ MUTANTS: list[tuple[str, str, Any]] = [
     ("masked_step", "frozen by value", lambda *a: step(*a, gradient=True, by_value=True)),
     ("masked_step", "old gradients", lambda *a: step(*a, zero=False)),
     ("masked_step", "nothing learned", no_step),
+    ("masked_step", "a product was returned", lambda w, *a: step(w, *a, after=False) * a[0]),
     ("global_masks", "layer by layer", by_layer),
     ("global_masks", "wrong count", lambda w, d: global_masks(w, 1 - d)),
     ("global_masks", "a larger weight went first", lambda w, d: global_masks(w, d, lambda x: x)),
@@ -316,9 +213,6 @@ MUTANTS: list[tuple[str, str, Any]] = [
     ("prune_once", "order of ties", lambda *a: once_more(*a, stable=False)),
     ("prune_once", "argument changed", in_place),
     ("prune_once", "another kind of answer", lambda *a: once_more(*a).float()),
-    ("idle", "every survivor", lambda first, second: int(first.sum())),
-    ("idle", "neurons, not weights", lambda first, second: int((~second.any(0)).sum())),
-    ("idle", "wrong direction", lambda first, second: int(second[:, ~first.any(1)].sum())),
     ("rewind", "weights not rewound", lambda t, e, m: apply_masks(t, m)),
     ("rewind", "biases not rewound", rewinds_only(lambda n, masks: n in masks)),
     ("rewind", "batch norm not rewound",
@@ -337,35 +231,13 @@ MUTANTS: list[tuple[str, str, Any]] = [
     ("reinitialise", "other distribution", another_distribution),
     ("reinitialise", "argument changed",
      lambda net, m, g: apply_masks(net.initialise([g]).state(), m)),
-    ("early_stop", "early stop on the test set", stop_at(lambda v, t: t.index(max(t)))),
-    ("early_stop", "last iteration", stop_at(lambda v, t: len(v) - 1)),
-    ("early_stop", "highest loss", stop_at(lambda v, t: v.index(max(v)))),
-    ("early_stop", "last of equal losses",
-     stop_at(lambda v, t: len(v) - 1 - v[::-1].index(min(v)))),
-    ("early_stop", "position, not iteration",
-     lambda i, v, t: (v.index(min(v)), t[v.index(min(v))])),
-    ("early_stop", "best test accuracy", lambda i, v, t: (early_stop(i, v, t)[0], max(t))),
     ("controls", "B: random-mask", CONTROLS | {"B": "random-mask"}),
     ("controls", "no such choice", CONTROLS | {"C": "magic"}),
-    ("keep_filters", "order of rank", filters_by_rank),
-    ("keep_filters", "L2 norm",
-     lambda w, s: keep_filters(w, s, score=lambda w: w.flatten(1).norm(dim=1))),
-    ("keep_filters", "signed sum",
-     lambda w, s: keep_filters(w, s, score=lambda w: w.flatten(1).sum(1))),
-    ("keep_filters", "smallest kept", lambda w, s: keep_filters(w, s, down=False)),
-    ("keep_filters", "layer emptied", lambda w, s: keep_filters(w, s, least=0)),
     ("narrow", "next layer not narrowed", lambda f, b, s, k: (f[k], b[k], s)),
     ("narrow", "bias left behind", lambda f, b, s, k: (f[k], b, s[:, k])),
     ("narrow", "wrong axis", lambda f, b, s, k: (f[:, k], b[k], s[k])),
     ("narrow", "masked, not narrowed", lambda f, b, s, k: (f * k[:, None], b * k, s * k)),
     ("narrow", "removed instead of kept", lambda f, b, s, k: (f[~k], b[~k], s[:, ~k])),
-    ("flops_of_narrow_layer", "products only", lambda i, o, s, h, w: i * o * s * s * h * w),
-    ("flops_of_narrow_layer", "weights, not their uses", lambda i, o, s, h, w: 2 * i * o * s * s),
-    ("flops_of_narrow_layer", "size not squared", lambda i, o, s, h, w: 2 * i * o * s * h * w),
-    ("flops_of_narrow_layer", "inputs not narrowed", lambda i, o, s, h, w: 2 * o * s * s * h * w),
-    ("scratch_b_iterations", "inverted ratio", lambda n, d, s: round(n * s / d)),
-    ("scratch_b_iterations", "same epochs", lambda n, d, s: n),
-    ("scratch_b_iterations", "rounded down", lambda n, d, s: n * d // s),
     ("reversal", "D: budget", REVERSAL | {"D": "budget"}),
     ("interpolate", "ends swapped", lambda one, other, a: interpolate(other, one, a)),
     ("interpolate", "only weights interpolated", weights_on_the_line),
@@ -373,66 +245,66 @@ MUTANTS: list[tuple[str, str, Any]] = [
      lambda one, other, a: interpolate(one, other, 0.25 + 0.5 * (a - 0.25))),
     ("interpolate", "argument changed",
      lambda one, other, a: {n: t.mul_(1 - a).add_(a * other[n]) for n, t in one.items()}),
-    ("instability", "peak alone", lambda e: e.max()),
-    ("instability", "one end", lambda e: e.max() - e[0]),
-    ("instability", "better end", lambda e: e.max() - min(e[0], e[-1])),
-    ("instability", "middle of the line", lambda e: e[len(e) // 2] - (e[0] + e[-1]) / 2),
-    ("instability", "ends left out",
-     lambda e: (e[1:-1].max() if len(e) > 2 else torch.nan) - (e[0] + e[-1]) / 2),
-    ("instability", "mean of the line", lambda e: e.mean() - (e[0] + e[-1]) / 2),
-    ("instability", "rise from the lowest", lambda e: e.max() - e.min()),
-    ("stable_from", "first stable value", first_below),
-    ("stable_from", "threshold itself", stable_or_equal),
-    ("stable_from", "position, not iteration", lambda r, v: r.index(stable_from(r, v))),
     ("copies", "C: same", COPIES | {"C": "same"}),
-    ("matching", "better does not match",
-     lambda t, d: bool(gap(t, d).abs() <= d.std() or gap(t, d).abs() < 0.002)),
-    ("matching", "no tolerance", lambda t, d: bool(gap(t, d) <= 1e-12)),
-    ("matching", "0.2 points only", lambda t, d: bool(gap(t, d) < 0.002)),
-    ("matching", "one deviation only", lambda t, d: bool(gap(t, d) <= d.std())),
-    ("matching", "standard error",
-     lambda t, d: bool(gap(t, d) <= d.std() / len(d) ** 0.5 or gap(t, d) < 0.002)),
-    ("resumed_rates", "schedule restarted", lambda rates, k: rates[: len(rates) - k]),
-    ("resumed_rates", "trained too long", lambda rates, k: rates),
-    ("resumed_rates", "off by one", lambda rates, k: rates[k + 1 :]),
     ("audit", "revived weights unseen",
      lambda s, t, m: "frozen" if (t[m] == s[m]).any() else "fine"),
     ("audit", "frozen weights unseen", lambda s, t, m: "revived" if t[~m].any() else "fine"),
     ("audit", "false alarm",
      lambda s, t, m: "frozen" if (t[m] == 0).any() else audit(s, t, m)),
-    ("experiment", "field pruning", replace(TINY, pruning=Pruning(rate=0.7), rounds=5)),
+    ("experiment", "field pruning.rate", replace(TINY, pruning=Pruning(rate=0.7), rounds=5)),
+    ("experiment", "field seeds", replace(TINY, pruning=Pruning(rate=0.3), rounds=5)),
     ("experiment", "field seeds", replace(TINY, pruning=Pruning(rate=0.3), rounds=5, seeds=(3,))),
     ("experiment", "another kind of answer", "tiny"),
-    ("density_after", "rates added up", lambda rate, rounds: 1 - rate * rounds),
-    ("density_after", "sparsity", lambda rate, rounds: 1 - (1 - rate) ** rounds),
-    ("density_after", "rate kept", lambda rate, rounds: rate**rounds),
-    ("density_after", "a round less", lambda rate, rounds: (1 - rate) ** (rounds - 1)),
     ("papers", "B: connectivity", PAPERS | {"B": "connectivity"}),
-    ("paired_interval", "unpaired", unpaired),
-    ("paired_interval", "spread of the seeds",
-     lambda *arms: paired_interval(*arms, of_mean=False)),
-    ("paired_interval", "divided by n", lambda *arms: paired_interval(*arms, ddof=0)),
-    ("paired_interval", "other way round", lambda *arms: paired_interval(*arms, swap=True)),
     ("symptoms", "A: frozen by value", SYMPTOMS | {"A": "frozen by value"}),
     ("when_tickets_match", "B: matches", MATCHES | {"B": "matches"}),
 ]  # fmt: skip
 
 
-def check(name: str) -> checks.judging.Check:
-    return getattr(checks, f"check_{name}")
+CHECKS = {name.removeprefix("check_"): getattr(checks, name)
+          for name in checks.__all__ if name.startswith("check_")}  # fmt: skip
+MUTANTS += [(name, fault.name, mistake) for name, check in CHECKS.items()
+            for fault, mistake in check.mistakes.items()]  # fmt: skip
+
+
+@cache
+def solutions() -> dict[str, Any]:
+    """The answer of each exercise, by its check, as the solutions of the lessons have it. Of a
+    lesson only imports and functions are run, and the one experiment that an answer starts from.
+    """
+    found = {}
+    for path in NOTEBOOKS:
+        space: dict[str, Any] = {}
+        code = [cell for cell in course.read(path)["cells"] if cell["cell_type"] == "code"]
+        for cell in code[1:]:  # without the set-up
+            parts = ast.parse(cell["source"]).body
+            last = parts[-1].value if isinstance(parts[-1], ast.Expr) else None
+            call = ast.unparse(last) if course.is_solution(cell) and last is not None else ""
+            name, _, answer = call.removesuffix(")").partition("(")
+            for part in parts:
+                assigned = isinstance(part, ast.Assign) and ast.unparse(part.targets[0])
+                if (
+                    isinstance(part, ast.Import | ast.ImportFrom | ast.FunctionDef)
+                    or assigned == "tiny"
+                    or (assigned and assigned == answer)
+                ):
+                    with suppress(NameError):  # a default from an experiment that is not run
+                        exec(compile(ast.Module([part], []), path.name, "exec"), space)
+            if name.startswith("check_"):
+                found[name.removeprefix("check_")] = space[answer]
+    return found
 
 
 # --- What must hold -------------------------------------------------------------------------------
 
 
-def test_every_check_has_a_reference_and_a_mutant():
-    names = {name.removeprefix("check_") for name in checks.__all__ if name.startswith("check_")}
-    assert set(REFERENCES) == names == {name for name, _, _ in MUTANTS}
+def test_every_check_has_a_solution_in_a_lesson_and_a_mistake():
+    assert set(solutions()) == set(CHECKS) == {name for name, _, _ in MUTANTS}
 
 
-@pytest.mark.parametrize("name", REFERENCES)
-def test_the_reference_is_right(name: str):
-    verdict = check(name)(REFERENCES[name])
+@pytest.mark.parametrize("name", CHECKS)
+def test_the_lesson_s_solution_is_right(name: str):
+    verdict = CHECKS[name](solutions()[name])
     assert verdict, verdict
     assert verdict.require() is verdict
 
@@ -441,37 +313,39 @@ def test_the_reference_is_right(name: str):
     ("name", "fault", "mutant"), MUTANTS, ids=[f"{n}-{f}" for n, f, _ in MUTANTS]
 )
 def test_a_typical_mistake_is_named(name: str, fault: str, mutant: Any):
-    verdict = check(name)(mutant)
+    verdict = CHECKS[name](mutant)
     assert verdict.fault == fault, verdict
     assert fault in verdict.text
-    assert {"input", "expected", "came back"} <= set(verdict.text.replace("  ", "\n").split("\n"))
+    shown = dict(re.findall(r"^  (input|expected|came back) +(.+)$", verdict.text, re.M))
+    assert len(shown) == 3
+    assert shown["expected"] != shown["came back"], "both read alike"
     with pytest.raises(WrongAnswer):
         verdict.require()
 
 
-@pytest.mark.parametrize("name", REFERENCES)
+@pytest.mark.parametrize("name", CHECKS)
 def test_what_is_not_written_is_no_mistake(name: str):
     def waiting(*_: object) -> None:
         raise NotImplementedError
 
     for stub in (waiting, lambda *_: None):
-        verdict = check(name)(stub)
+        verdict = CHECKS[name](stub)
         assert verdict.state == "not written yet" and not verdict
         with pytest.raises(NotImplementedError, match="not written"):
             verdict.require()
 
 
-@pytest.mark.parametrize("name", REFERENCES)
+@pytest.mark.parametrize("name", CHECKS)
 def test_a_check_states_its_exercise_and_is_called_with_a_hint(name: str):
-    assert len(check(name).__doc__ or "") > 150
+    assert len(CHECKS[name].__doc__ or "") > 150
     with pytest.raises(ValueError, match="hint must be a whole number from 0 to 2"):
-        check(name)(REFERENCES[name], hint=3)
+        CHECKS[name](solutions()[name], hint=3)
 
 
-@pytest.mark.parametrize("name", REFERENCES)
+@pytest.mark.parametrize("name", CHECKS)
 def test_hints_add_to_what_is_said(name: str):
     mutant = next(mutant for own, _, mutant in MUTANTS if own == name)
-    texts = [check(name)(mutant, hint=hint).text for hint in (0, 1, 2)]
+    texts = [CHECKS[name](mutant, hint=hint).text for hint in (0, 1, 2)]
     assert "hint 1 " not in texts[0] and "hint 2 " not in texts[1]
     assert "hint 1 " in texts[1] and "hint 1 " in texts[2] and "hint 2 " in texts[2]
 
@@ -480,9 +354,62 @@ def test_something_that_is_no_function_is_told_so():
     assert checks.check_prune_once(3).fault == "another kind of answer"
 
 
-def test_a_verdict_shows_as_its_text():
-    verdict = Verdict("rewind", "right", "rewind is right.")
-    assert repr(verdict) == "rewind is right."
+@pytest.mark.parametrize(
+    ("state", "mark"), [("right", "✓"), ("wrong", "✗"), ("not written yet", "○")]
+)
+def test_a_verdict_shows_a_mark_and_its_text_and_in_a_notebook_the_same_with_a_colour(
+    state: str, mark: str
+):
+    verdict = Verdict("rewind", state, "rewind: is 1 < 2?")
+    assert repr(verdict) == f"{mark} rewind: is 1 < 2?"
+    shown = verdict._repr_html_()
+    assert html.unescape(re.sub(r"<[^>]*>", "", shown)) == repr(verdict)
+    assert "color:inherit" in shown, "black letters would vanish on a dark page"
+    (colour,) = set(re.findall(r"#[0-9a-f]{6}", shown))
+    assert contrast_to_white(colour) > 4.5
+
+
+def contrast_to_white(colour: str) -> float:
+    """As the Web Content Accessibility Guidelines define it."""
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    red, green, blue = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts)
+    return 1.05 / (0.2126 * red + 0.7152 * green + 0.0722 * blue + 0.05)
+
+
+def test_an_exception_comes_with_the_line_that_raised_it():
+    def deep(rate, rounds):
+        return helper(rate) / 0
+
+    def helper(rate):
+        return torch.zeros(2) @ torch.zeros(3)  # raises inside of torch
+
+    text = checks.check_density_after(deep).text
+    assert "RuntimeError" in text
+    assert re.search(r"in line \d+ of its cell: return torch.zeros\(2\) @ torch.zeros\(3\)", text)
+    assert "in line" not in checks.check_density_after(lambda: 1).text, "the call itself raised"
+
+
+def test_forgotten_seeds_are_told_beside_those_that_were_asked_for():
+    text = checks.check_experiment(replace(TINY, pruning=Pruning(rate=0.3), rounds=5)).text
+    assert re.search(r"expected +\[0, 1, 2\]\n +came back +\[0\]", text)
+
+
+def test_masks_that_differ_in_the_order_of_ties_are_told_by_the_weight_that_differs():
+    text = checks.check_prune_once(lambda *a: once_more(*a, stable=False)).text
+    assert "order of ties" in text
+    large = torch.zeros(6, 7, dtype=torch.bool)
+    other = large.clone()
+    large[0, 1] = other[2, 3] = True
+    expected, found = checks.judging._tell_apart(large, other)
+    assert expected == "a tensor of shape (6, 7), 1 true; [0, 1] is True"
+    assert found == "a tensor of shape (6, 7), 1 true; [0, 1] is False"
+
+
+def test_graded_cells_and_plain_ones_say_the_same():
+    verdict = checks.check_prune_once(3)
+    with pytest.raises(WrongAnswer) as raised:
+        verdict.require()
+    assert str(raised.value) == repr(verdict)
     assert NotWritten("wait")._render_traceback_() == ["wait"]
 
 

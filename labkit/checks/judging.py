@@ -6,11 +6,15 @@ published code, typically make.
 """
 
 import copy
+import html
+import linecache
 import math
+import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
-from typing import Any, NoReturn, Protocol
+from itertools import product
+from typing import Any, NoReturn, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -18,12 +22,14 @@ from torch import Tensor, nn
 from labkit.base.validation import whole
 
 RIGHT, WRONG, UNWRITTEN = "right", "wrong", "not written yet"
+# A mark and a colour for each; white letters are readable on the colours, on any page.
+MARKS = {RIGHT: ("✓", "#00704a"), WRONG: ("✗", "#b3261e"), UNWRITTEN: ("○", "#5f6368")}
 SMALL = 12  # a tensor of at most this many numbers is printed in full
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a check found. It is true when the answer is right, and prints as its text.
+    """What a check found. It is true when the answer is right, and prints as a mark and its text.
 
     state: "right", "wrong" or "not written yet". fault: the name of the mistake, or "".
     """
@@ -37,16 +43,26 @@ class Verdict:
         return self.state == RIGHT
 
     def __repr__(self) -> str:
-        return self.text
+        return f"{MARKS[self.state][0]} {self.text}"
+
+    def _repr_html_(self) -> str:
+        """The same words with a coloured mark; letters keep the colour of the page's theme."""
+        mark, colour = MARKS[self.state]
+        return (
+            f'<div role="status" style="border-left:4px solid {colour};padding:0.2em 0.8em">'
+            f'<pre style="white-space:pre-wrap;margin:0;color:inherit;background:transparent">'
+            f'<b style="background:{colour};color:#fff;padding:0 0.4em">{mark}</b> '
+            f"{html.escape(self.text)}</pre></div>"
+        )
 
     def require(self) -> "Verdict":
         """The verdict itself if the answer is right, for graded cells: else raises WrongAnswer, or
         NotWritten, which is a NotImplementedError.
         """
         if self.state == UNWRITTEN:
-            raise NotWritten(self.text)
+            raise NotWritten(repr(self))
         if self.state == WRONG:
-            raise WrongAnswer(self.text)
+            raise WrongAnswer(repr(self))
         return self
 
 
@@ -104,21 +120,32 @@ class Failed(Exception):
         self.fault, self.case, self.expected, self.found = fault, case, expected, found
 
 
+Mistakes = Mapping[Fault, Callable[..., Any]]
+"""Typical mistakes as functions, which are called as the student's is."""
+
+
 class Check(Protocol):
     """check(answer, hint=0): answer is the student's function or value; hint 0 tells what failed on
     which input, what was expected and what came back; 1 adds where to look; 2 adds a way to do it.
+
+    mistakes: the typical ones that are told by what they return; a check without such functions
+    looks at a property of the answer instead.
     """
 
     __name__: str
     __doc__: str | None
+    mistakes: "Mistakes"
 
     def __call__(self, answer: Any, hint: int = 0) -> Verdict: ...
 
 
-def exercise(right: str, way: str) -> Callable[[Callable[[Any], None]], Check]:
+def exercise(
+    right: str, way: str, mistakes: Mistakes | None = None
+) -> Callable[[Callable[[Any], None]], Check]:
     """Makes a check of an examination, a function that raises Failed or Unwritten, or is content.
 
-    right: what a right answer has shown. way: the technique in a sentence, for hint 2.
+    right: what a right answer has shown. way: the technique in a sentence, for hint 2. mistakes:
+    what the check carries for its tests, and for a lecturer.
     """
 
     def decorate(examine: Callable[[Any], None]) -> Check:
@@ -141,7 +168,8 @@ def exercise(right: str, way: str) -> Callable[[Callable[[Any], None]], Check]:
             return Verdict(name, RIGHT, f"{name} is right: {right}")
 
         del check.__wrapped__  # help() should show `hint`
-        return check
+        check.mistakes = mistakes or {}  # type: ignore[attr-defined]
+        return cast(Check, check)
 
     return decorate
 
@@ -165,7 +193,7 @@ def call(answer: Any, case: str, *arguments: Any) -> Any:
     except NotImplementedError as error:
         raise Unwritten from error
     except Exception as error:
-        raise Failed(RAISES, case, "an answer", _error(error)) from error
+        raise Failed(RAISES, case, "an answer", _error(error) + _place(error, answer)) from error
     if result is None:
         raise Unwritten
     return result
@@ -191,25 +219,25 @@ def compare(case: str, found: Any, expected: Any, traps: Mapping[Fault, Any] | N
 
 @dataclass(frozen=True)
 class Question:
-    """One input: what is asked in words, the arguments, the right answer, and the answers that
-    typical mistakes give to it.
-    """
+    """One input: what is asked in words, the arguments, and the right answer."""
 
     case: str
     arguments: tuple[Any, ...]
     right: Any
-    traps: Mapping[Fault, Any]
 
 
 def compare_all(
-    answer: Any, questions: Iterable[Question], read: Callable[[Any], Any] = lambda found: found
+    answer: Any,
+    questions: Iterable[Question],
+    mistakes: Mistakes,
+    read: Callable[[Any], Any] = lambda found: found,
 ) -> None:
-    """Fail at the first wrong answer, with the fault that explains the answers to all questions.
+    """Fail at the first wrong answer, with the mistake that explains the answers to all questions.
 
     read: brings what came back into the form of the right answers.
     """
     wrong: tuple[Question, Any] | None = None
-    suspects: list[Fault] | None = None
+    suspects = list(mistakes)
     for question in questions:
         try:
             found = read(ask(answer, question.case, *question.arguments))
@@ -219,11 +247,11 @@ def compare_all(
             break
         if wrong is None and not same(found, question.right):
             wrong = question, found
-        known = list(question.traps) if suspects is None else suspects
-        suspects = [fault for fault in known if same(found, question.traps[fault])]
+        traps = {fault: read(mistakes[fault](*question.arguments)) for fault in suspects}
+        suspects = [fault for fault in suspects if same(found, traps[fault])]
     if wrong is not None:
         question, found = wrong
-        compare(question.case, found, question.right, dict.fromkeys(suspects or (), found))
+        compare(question.case, found, question.right, dict.fromkeys(suspects, found))
 
 
 def check_choices(answers: object, right: Mapping[str, str], because: Mapping[str, str]) -> None:
@@ -307,11 +335,12 @@ def _alike(found: Any, expected: Any) -> bool:
 
 def _tell(name: str, failed: Failed, hint: int, way: str) -> str:
     fault = failed.fault
+    expected, found = _tell_apart(failed.expected, failed.found)
     lines = [
-        f"{name}: {fault.says} ({fault.name}).",
+        f"{name} is not right yet: {fault.says} ({fault.name}).",
         f"  input      {failed.case}",
-        f"  expected   {describe(failed.expected)}",
-        f"  came back  {describe(failed.found)}",
+        f"  expected   {expected}",
+        f"  came back  {found}",
     ]
     if hint >= 1:
         lines.append(f"  hint 1     {fault.look}")
@@ -320,6 +349,36 @@ def _tell(name: str, failed: Failed, hint: int, way: str) -> str:
     if hint < 2:
         lines.append(f"  (hint={hint + 1} says more)")
     return "\n".join(lines)
+
+
+def _tell_apart(expected: Any, found: Any) -> tuple[str, str]:
+    """Both in words that differ: those of the first part that does, where a line shows no more."""
+    words = describe(expected), describe(found)
+    if words[0] != words[1]:
+        return words
+    for place, one in _parts(expected).items():
+        other = _parts(found).get(place)
+        if not same(one, other):
+            inner = _tell_apart(one, other)
+            return f"{words[0]}; {place} is {inner[0]}", f"{words[1]}; {place} is {inner[1]}"
+    return f"{words[0]} ({_kind(expected)})", f"{words[1]} ({_kind(found)})"
+
+
+def _parts(value: Any) -> dict[str, Any]:
+    """What a value consists of, by its place."""
+    if isinstance(value, nn.Module):
+        return dict(value.state_dict())
+    if isinstance(value, Mapping):
+        return {str(key): own for key, own in value.items()}
+    if isinstance(value, list | tuple):
+        return {f"part {number}": own for number, own in enumerate(value)}
+    if isinstance(value, Tensor) and value.ndim:
+        return {str(list(at)): value[at].item() for at in product(*map(range, value.shape))}
+    return {}
+
+
+def _kind(value: Any) -> str:
+    return str(value.dtype if isinstance(value, Tensor) else type(value).__name__)
 
 
 def describe(value: Any) -> str:
@@ -334,6 +393,8 @@ def describe(value: Any) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{key}: {describe(own)}" for key, own in list(value.items())[:4])
     if isinstance(value, list | tuple):
+        if any(isinstance(own, Tensor) for own in value):
+            return ", ".join(map(describe, value))
         return str(_rounded(value))
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
@@ -346,3 +407,17 @@ def _rounded(value: Any) -> Any:
 
 def _error(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"
+
+
+def _place(error: Exception, answer: Any) -> str:
+    """The line of the answer's own code that raised, and what stands there; "" if it raised none.
+
+    Frames below it, inside torch, tell a student less than the own line that led there.
+    """
+    file = getattr(getattr(answer, "__code__", None), "co_filename", None)
+    own = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == file]
+    if not own:
+        return ""
+    number = own[-1].lineno or 0
+    source = linecache.getline(own[-1].filename, number).strip()
+    return f", in line {number} of its cell" + (f": {source}" if source else "")

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from labkit.checks.judging import (
     Fault,
+    Mistakes,
     Question,
     ask,
     check_choices,
@@ -112,9 +113,33 @@ OTHER_WAY_ROUND = Fault(
 )
 
 
+def _around(mean: Tensor, half: Tensor) -> tuple[float, float]:
+    return (mean - half).item(), (mean + half).item()
+
+
+def _paired(one: Tensor, other: Tensor, reach: float) -> tuple[float, float]:
+    """reach: in standard deviations of the differences."""
+    return _around((one - other).mean(), reach * (one - other).std())
+
+
+def _unpaired(one: Tensor, other: Tensor, t: float) -> tuple[float, float]:
+    return _around((one - other).mean(), t * ((one.var() + other.var()) / len(one)).sqrt())
+
+
+MISTAKES_WITH_PAIRS: Mistakes = {
+    UNPAIRED: _unpaired,
+    SPREAD_OF_SEEDS: _paired,
+    POPULATION_SPREAD: lambda one, other, t: _paired(
+        one, other, t * math.sqrt(len(one) - 1) / len(one)
+    ),
+    OTHER_WAY_ROUND: lambda one, other, t: _paired(other, one, t / math.sqrt(len(one))),
+}
+
+
 @exercise(
     "the difference is taken within each seed, and the interval is that of its mean.",
     "`d = one - other`, then `d.mean()` and `t * d.std() / len(d) ** 0.5`.",
+    MISTAKES_WITH_PAIRS,
 )
 def check_paired_interval(
     answer: Callable[[Tensor, Tensor, float], tuple[float, float]],
@@ -124,7 +149,12 @@ def check_paired_interval(
     one, other: accuracies of two arms, an entry per seed, in the same order; t: Student's quantile
     for that number of seeds, such as 2.776 for five.
     """
-    compare_all(answer, _two_arms(), read=lambda f: tuple(f) if isinstance(f, list) else f)
+    compare_all(
+        answer,
+        _two_arms(),
+        MISTAKES_WITH_PAIRS,
+        read=lambda f: tuple(f) if isinstance(f, list) else f,
+    )
 
 
 def _two_arms() -> Iterator[Question]:
@@ -134,22 +164,6 @@ def _two_arms() -> Iterator[Question]:
         ([60.0, 61.0], [60.5, 61.5], 12.706),
     )
     for one, other, t in arms:
-        first, second = torch.tensor(one), torch.tensor(other)
-        difference, n = first - second, len(one)
-
-        def around(mean: Tensor, half: Tensor) -> tuple[float, float]:
-            return (mean - half).item(), (mean + half).item()
-
-        mean, error = difference.mean(), t * difference.std() / math.sqrt(n)
-        apart = t * ((first.var() + second.var()) / n).sqrt()
-        yield Question(
-            f"one {one}, other {other}, t {t}",
-            (first, second, t),
-            around(mean, error),
-            {
-                UNPAIRED: around(mean, apart),
-                SPREAD_OF_SEEDS: around(mean, t * difference.std()),
-                POPULATION_SPREAD: around(mean, error * math.sqrt((n - 1) / n)),
-                OTHER_WAY_ROUND: around(-mean, error),
-            },
-        )
+        arguments = torch.tensor(one), torch.tensor(other), t
+        right = _paired(*arguments[:2], t / math.sqrt(len(one)))
+        yield Question(f"one {one}, other {other}, t {t}", arguments, right)

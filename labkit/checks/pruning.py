@@ -9,6 +9,7 @@ from labkit.checks.judging import (
     DIFFERS,
     UNUSABLE,
     Fault,
+    Mistakes,
     Question,
     ask,
     call,
@@ -35,9 +36,23 @@ SPARSITY = Fault(
 )
 
 
+def _flat(masks: Masks) -> Tensor:
+    """All masks as one row of numbers."""
+    return torch.cat([mask.flatten() for mask in masks.values()]).double()
+
+
+MISTAKES_WITH_DENSITY: Mistakes = {
+    MEAN_OF_LAYERS: lambda masks: (
+        sum(m.double().mean().item() for m in masks.values()) / len(masks)
+    ),
+    SPARSITY: lambda masks: 1 - _flat(masks).mean().item(),
+}
+
+
 @exercise(
     "every weight counts once, in whatever layer it is.",
     "Add up the survivors of all masks and the sizes of all masks; divide once, at the end.",
+    MISTAKES_WITH_DENSITY,
 )
 def check_total_density(answer: Callable[[Masks], float]) -> None:
     """`total_density(masks)`: the share of all weights that survive, a float in [0, 1].
@@ -45,14 +60,10 @@ def check_total_density(answer: Callable[[Masks], float]) -> None:
     masks: name -> bool tensor of any shape, True where a weight survives. It is not the mean of the
     layers' densities.
     """
-    questions = []
-    for case, masks in _dictionaries():
-        flat = torch.cat([mask.flatten() for mask in masks.values()]).double()
-        right = flat.mean().item()
-        each = [mask.double().mean().item() for mask in masks.values()]
-        traps = {MEAN_OF_LAYERS: sum(each) / len(each), SPARSITY: 1 - right}
-        questions.append(Question(case, (masks,), right, traps))
-    compare_all(answer, questions)
+    questions = [
+        Question(case, (masks,), _flat(masks).mean().item()) for case, masks in _dictionaries()
+    ]
+    compare_all(answer, questions, MISTAKES_WITH_DENSITY)
 
 
 def _dictionaries() -> Iterator[tuple[str, Masks]]:
@@ -147,6 +158,11 @@ STOOD_STILL = Fault(
     "the surviving weights did not move",
     "Which line changes the weights, and does it come after `backward`?",
 )
+NOT_IN_PLACE = Fault(
+    "a product was returned",
+    "what came back is right, but it is a new tensor: the weight itself was not masked",
+    "The next step trains the weight that the optimizer holds. `weight * mask` makes another one.",
+)
 
 
 @exercise(
@@ -192,6 +208,8 @@ def _walk(
             fail(UNUSABLE, case, "the weight", result)
         found, right = theirs.detach(), ours.detach()
         at = f"{case}, step {step}"
+        if same(result.detach(), right) and not same(found, right):
+            fail(NOT_IN_PLACE, at, right, found)
         if found[~mask].any():
             fail(REVIVED, at, "zeros where the mask is false", found)
         if same(found, right):
@@ -393,11 +411,17 @@ INCOMING = Fault(
     "neurons without incoming weights were looked for",
     "A row of the second mask is an output. What is a column?",
 )
+MISTAKES_WITH_IDLE: Mistakes = {
+    BOTH_SIDES: lambda first, second: int(first.sum()),
+    NEURONS: lambda first, second: int((~second.any(0)).sum()),
+    INCOMING: lambda first, second: int(second[:, ~first.any(1)].sum()),
+}
 
 
 @exercise(
     "it counts exactly the survivors that get no gradient.",
     "`second.any(0)` says which hidden neurons still have an outgoing weight.",
+    MISTAKES_WITH_IDLE,
 )
 def check_idle(answer: Callable[[Tensor, Tensor], int]) -> None:
     """`idle(first, second)`: how many survivors of the first layer lead to hidden neurons all of
@@ -412,11 +436,5 @@ def check_idle(answer: Callable[[Tensor, Tensor], int]) -> None:
         first = torch.rand(hidden, 7, generator=noise) < 0.4
         second = torch.rand(3, hidden, generator=noise) < (0.0 if number == 13 else 0.2)
         case = f"masks {tuple(first.shape)} and {tuple(second.shape)}, number {number}"
-        silent = ~second.any(0)
-        traps = {
-            BOTH_SIDES: int(first.sum()),
-            NEURONS: int(silent.sum()),
-            INCOMING: int(second[:, ~first.any(1)].sum()),
-        }
-        questions.append(Question(case, (first, second), int(first[silent].sum()), traps))
-    compare_all(answer, questions)
+        questions.append(Question(case, (first, second), int(first[~second.any(0)].sum())))
+    compare_all(answer, questions, MISTAKES_WITH_IDLE)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from labkit.checks.judging import (
     Fault,
+    Mistakes,
     Question,
     ask,
     check_choices,
@@ -96,9 +97,30 @@ INTERIOR = Fault(
 AVERAGE_RISE = Fault("rise from the lowest", "peak minus lowest point", "From what does it rise?")
 
 
+def _without_ends(errors: Tensor) -> Tensor:
+    inside = errors[1:-1]
+    return (inside.max() if len(inside) else torch.tensor(math.nan)) - _ends(errors)
+
+
+def _ends(errors: Tensor) -> Tensor:
+    return (errors[0] + errors[-1]) / 2
+
+
+MISTAKES_WITH_LINES: Mistakes = {
+    PEAK: lambda errors: errors.max(),
+    ONE_END: lambda errors: errors.max() - errors[0],
+    BEST_END: lambda errors: errors.max() - min(errors[0], errors[-1]),
+    MIDDLE: lambda errors: errors[len(errors) // 2] - _ends(errors),
+    INTERIOR: _without_ends,
+    MEAN_OF_LINE: lambda errors: errors.mean() - _ends(errors),
+    AVERAGE_RISE: lambda errors: errors.max() - errors.min(),
+}
+
+
 @exercise(
     "the peak of the line above the mean of its ends, wherever the peak is.",
     "`errors.max()`, and the mean of `errors[0]` and `errors[-1]`.",
+    MISTAKES_WITH_LINES,
 )
 def check_instability(answer: Callable[[Tensor], float]) -> None:
     """`instability(errors)`: the error barrier on the line between two networks, a float.
@@ -117,20 +139,9 @@ def check_instability(answer: Callable[[Tensor], float]) -> None:
     )
     questions = []
     for line in lines:
-        errors, case = torch.tensor(line), f"errors {line}"
-        ends, middle = (line[0] + line[-1]) / 2, line[len(line) // 2]
-        right = max(line) - ends
-        traps = {
-            PEAK: max(line),
-            ONE_END: max(line) - line[0],
-            BEST_END: max(line) - min(line[0], line[-1]),
-            MIDDLE: middle - ends,
-            INTERIOR: max(line[1:-1], default=math.nan) - ends,
-            MEAN_OF_LINE: sum(line) / len(line) - ends,
-            AVERAGE_RISE: max(line) - min(line),
-        }
-        questions.append(Question(case, (errors,), right, traps))
-    compare_all(answer, questions)
+        right = max(line) - (line[0] + line[-1]) / 2
+        questions.append(Question(f"errors {line}", (torch.tensor(line),), right))
+    compare_all(answer, questions, MISTAKES_WITH_LINES)
 
 
 FIRST_LUCKY = Fault(
@@ -146,9 +157,24 @@ VALUE_NOT_ITERATION = Fault(
 )
 
 
+def _first_of_the_end(values: Sequence[float], unstable: Callable[[float], bool]) -> int:
+    """The position after the last unstable value."""
+    return max((i + 1 for i, value in enumerate(values) if unstable(value)), default=0)
+
+
+MISTAKES_WITH_MOMENTS: Mistakes = {
+    FIRST_LUCKY: lambda rewinds, values: next(
+        k for k, value in zip(rewinds, values, strict=True) if value < 0.02
+    ),
+    AT_THRESHOLD: lambda rewinds, values: rewinds[_first_of_the_end(values, lambda v: v > 0.02)],
+    VALUE_NOT_ITERATION: lambda rewinds, values: _first_of_the_end(values, lambda v: v >= 0.02),
+}
+
+
 @exercise(
     "the first iteration after which nothing is unstable.",
     "Go through the list from the end, as long as it is stable.",
+    MISTAKES_WITH_MOMENTS,
 )
 def check_stable_from(answer: Callable[[Sequence[int], Sequence[float]], int]) -> None:
     """`stable_from(rewinds, instabilities)`: the smallest rewind iteration from which on *all*
@@ -165,16 +191,9 @@ def check_stable_from(answer: Callable[[Sequence[int], Sequence[float]], int]) -
         ([7], [0.0]),
     ):
         case = f"rewinds {rewinds}, instabilities {values}"
-        first = next(i for i, value in enumerate(values) if value < 0.02)
-        right = max((i + 1 for i, value in enumerate(values) if value >= 0.02), default=0)
-        equal = max((i + 1 for i, value in enumerate(values) if value > 0.02), default=0)
-        traps = {
-            FIRST_LUCKY: rewinds[first],
-            AT_THRESHOLD: rewinds[equal],
-            VALUE_NOT_ITERATION: right,
-        }
-        questions.append(Question(case, (rewinds, values), rewinds[right], traps))
-    compare_all(answer, questions)
+        right = rewinds[_first_of_the_end(values, lambda value: value >= 0.02)]
+        questions.append(Question(case, (rewinds, values), right))
+    compare_all(answer, questions, MISTAKES_WITH_MOMENTS)
 
 
 @exercise(
@@ -222,9 +241,27 @@ STANDARD_ERROR = Fault(
 )
 
 
+def _within(margin: Callable[[Tensor], float]) -> Callable[[Tensor, Tensor], bool]:
+    """Matches where the ticket is at most a margin, made of the dense accuracies, below them."""
+    return lambda ticket, dense: (dense.mean() - ticket.mean()).item() <= margin(dense)
+
+
+_POINTS = 0.002 - 1e-12  # less than 0.2 points
+MISTAKES_WITH_MATCHING: Mistakes = {
+    TWO_SIDED: lambda ticket, dense: (
+        abs((dense.mean() - ticket.mean()).item()) <= max(dense.std().item(), _POINTS)
+    ),
+    NO_TOLERANCE: _within(lambda dense: 1e-12),
+    ONLY_POINTS: _within(lambda dense: _POINTS),
+    ONLY_DEVIATION: _within(lambda dense: dense.std().item()),
+    STANDARD_ERROR: _within(lambda dense: max(dense.std().item() / math.sqrt(len(dense)), _POINTS)),
+}
+
+
 @exercise(
     "one-sided, and lenient by the larger of the two margins.",
     "`dense.mean() - ticket.mean()` is how far the ticket is below; compare it with both margins.",
+    MISTAKES_WITH_MATCHING,
 )
 def check_matching(answer: Callable[[Tensor, Tensor], bool]) -> None:
     """`matching(ticket, dense)`: whether a ticket matches the dense network, True or False (Frankle
@@ -242,17 +279,9 @@ def check_matching(answer: Callable[[Tensor, Tensor], bool]) -> None:
         dense = 0.9 + spread * torch.tensor([-1.0, 0.0, 1.0], dtype=torch.float64)
         ticket = torch.full((3,), 0.9 - below, dtype=torch.float64)
         case = f"dense {describe_list(dense)}, ticket {describe_list(ticket)}"
-        deviation, gap = dense.std().item(), (dense.mean() - ticket.mean()).item()
-        right = gap <= deviation or gap < 0.002
-        traps = {
-            TWO_SIDED: abs(gap) <= deviation or abs(gap) < 0.002,
-            NO_TOLERANCE: gap <= 1e-12,
-            ONLY_POINTS: gap < 0.002,
-            ONLY_DEVIATION: gap <= deviation,
-            STANDARD_ERROR: gap <= deviation / math.sqrt(3) or gap < 0.002,
-        }
-        questions.append(Question(case, (ticket, dense), right, traps))
-    compare_all(answer, questions)
+        right = _within(lambda dense: max(dense.std().item(), _POINTS))(ticket, dense)
+        questions.append(Question(case, (ticket, dense), right))
+    compare_all(answer, questions, MISTAKES_WITH_MATCHING)
 
 
 def describe_list(values: Tensor) -> str:
@@ -275,11 +304,17 @@ SHIFTED = Fault(
     "the schedule is shifted by one iteration",
     "Which rate leads from iteration k to k + 1?",
 )
+MISTAKES_WITH_SCHEDULES: Mistakes = {
+    FULL_LENGTH: lambda rates, k: rates,
+    RESTARTED: lambda rates, k: rates[: len(rates) - k],
+    SHIFTED: lambda rates, k: rates[k + 1 :],
+}
 
 
 @exercise(
     "T − k iterations, at the rates that the dense network had there.",
     "The dense network's rates are one for each iteration 0 ... T − 1; which of them come from k?",
+    MISTAKES_WITH_SCHEDULES,
 )
 def check_resumed_rates(answer: Callable[[Sequence[float], int], Sequence[float]]) -> None:
     """`resumed_rates(rates, k)`: the learning rates of the iterations that a ticket rewound to k is
@@ -289,16 +324,11 @@ def check_resumed_rates(answer: Callable[[Sequence[float], int], Sequence[float]
     k: in [0, len(rates)). Training resumes at k and ends where the dense network's ended.
     """
     whole = [0.1] * 4 + [0.01] * 3 + [0.001] * 2
-    questions = []
-    for k in (3, 5, 0, 8):
-        case = f"rates {whole}, k = {k}"
-        traps = {
-            FULL_LENGTH: whole,
-            RESTARTED: whole[: len(whole) - k],
-            SHIFTED: whole[k + 1 :],
-        }
-        questions.append(Question(case, (whole, k), whole[k:], traps))
-    compare_all(answer, questions, read=lambda f: f.tolist() if isinstance(f, Tensor) else f)
+    questions = [Question(f"rates {whole}, k = {k}", (whole, k), whole[k:]) for k in (3, 5, 0, 8)]
+    compare_all(
+        *(answer, questions, MISTAKES_WITH_SCHEDULES),
+        read=lambda f: f.tolist() if isinstance(f, Tensor) else f,
+    )
 
 
 @exercise(

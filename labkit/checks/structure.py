@@ -1,6 +1,7 @@
 """Lesson 03: networks that are really smaller: filters, slices, arithmetic, and a fair budget."""
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -8,6 +9,7 @@ from torch import Tensor
 from labkit.checks.judging import (
     UNUSABLE,
     Fault,
+    Mistakes,
     Question,
     ask,
     check_choices,
@@ -37,7 +39,35 @@ SMALLEST = Fault("smallest kept", "the filters with the smallest norms were kept
 NONE_LEFT = Fault("layer emptied", "no filter is left", "A layer keeps at least one filter.")
 
 
-@exercise("the largest L1 norms, in the filters' own order, and never none.", MANY)
+def _norms(weight: Tensor) -> Tensor:
+    return weight.abs().flatten(1).sum(1)
+
+
+def _best(scores: Tensor, share: float, least: int = 1) -> list[int]:
+    """The numbers of the highest scores, in the order of the numbers."""
+    count = max(least, round(share * len(scores)))
+    return sorted(scores.argsort(stable=True)[len(scores) - count :].tolist())
+
+
+def _smallest(weight: Tensor, share: float) -> list[int]:
+    count = max(1, round(share * len(weight)))
+    return sorted(_norms(weight).argsort(stable=True)[:count].tolist())
+
+
+MISTAKES_WITH_FILTERS: Mistakes = {
+    NONE_LEFT: lambda weight, share: _best(_norms(weight), share, least=0),
+    RANKED_ORDER: lambda weight, share: sorted(
+        _best(_norms(weight), share), key=lambda i: (-_norms(weight)[i].item(), -i)
+    ),
+    L2_NORM: lambda weight, share: _best(weight.flatten(1).norm(dim=1), share),
+    SIGNED_SUM: lambda weight, share: _best(weight.flatten(1).sum(1), share),
+    SMALLEST: _smallest,
+}
+
+
+@exercise(
+    "the largest L1 norms, in the filters' own order, and never none.", MANY, MISTAKES_WITH_FILTERS
+)
 def check_keep_filters(answer: Callable[[Tensor, float], Tensor]) -> None:
     """`keep_filters(weight, share)`: the numbers of the filters that stay, in increasing order.
 
@@ -54,22 +84,8 @@ def check_keep_filters(answer: Callable[[Tensor, float], Tensor]) -> None:
             weight = torch.ones(4, 1, 1, 1)
         share = 0.05 if number == 11 else (number + 1) / 13
         case = f"{len(weight)} filters, share {share:.2f}" + (", all equal" * (number == 9))
-        norms, count = weight.abs().flatten(1).sum(1), max(1, round(share * len(weight)))
-
-        def best(scores: Tensor, count: int = count) -> list[int]:
-            return sorted(scores.argsort(stable=True)[len(scores) - count :].tolist())
-
-        right = best(norms)
-        count_or_none = round(share * len(weight))
-        traps = {
-            NONE_LEFT: best(norms, count_or_none) if count_or_none else [],
-            RANKED_ORDER: norms.argsort(stable=True)[len(norms) - count :].flip(0).tolist(),
-            L2_NORM: best(weight.flatten(1).norm(dim=1)),
-            SIGNED_SUM: best(weight.flatten(1).sum(1)),
-            SMALLEST: sorted(norms.argsort(stable=True)[:count].tolist()),
-        }
-        questions.append(Question(case, (weight, share), right, traps))
-    compare_all(answer, questions, read=_as_list)
+        questions.append(Question(case, (weight, share), _best(_norms(weight), share)))
+    compare_all(answer, questions, MISTAKES_WITH_FILTERS, read=_as_list)
 
 
 def _as_list(found: object) -> object:
@@ -145,12 +161,13 @@ def check_narrow(answer: Callable[..., tuple[Tensor, Tensor, Tensor]]) -> None:
                      *_shapes(right, found))  # fmt: skip
 
 
-def _shapes(right: tuple[Tensor, ...], found: tuple[Tensor, ...]) -> tuple[str, str]:
-    def words(tensors: tuple[Tensor, ...]) -> str:
-        shapes = [tuple(t.shape) if isinstance(t, Tensor) else t for t in tensors]
-        return f"shapes {shapes}"
-
-    return words(right), words(found)
+def _shapes(right: tuple[Tensor, ...], found: tuple[Tensor, ...]) -> tuple[Any, Any]:
+    """The shapes where they differ, else the tensors themselves."""
+    wanted, own = (
+        [tuple(t.shape) if isinstance(t, Tensor) else t for t in tensors]
+        for tensors in (right, found)
+    )
+    return (right, found) if wanted == own else (f"shapes {wanted}", f"shapes {own}")
 
 
 INPUTS_KEPT = Fault(
@@ -171,11 +188,18 @@ USED_ONCE = Fault(
 ONE_SQUARE = Fault(
     "size not squared", "a filter of size s was counted as s weights", "A 3x3 filter has 9 weights."
 )
+MISTAKES_WITH_FLOPS: Mistakes = {
+    PRODUCTS_ONLY: lambda i, o, size, h, w: i * o * size**2 * h * w,
+    USED_ONCE: lambda i, o, size, h, w: 2 * i * o * size**2,
+    ONE_SQUARE: lambda i, o, size, h, w: 2 * i * o * size * h * w,
+    INPUTS_KEPT: lambda i, o, size, h, w: 2 * o * size**2 * h * w,
+}
 
 
 @exercise(
     "half the channels in and half out: a quarter of the arithmetic.",
     "Weights = in × out × size²; each is used once per output pixel; each use is 2 operations.",
+    MISTAKES_WITH_FLOPS,
 )
 def check_flops_of_narrow_layer(answer: Callable[[int, int, int, int, int], int]) -> None:
     """`flops_of_narrow_layer(inputs, outputs, size, height, width)`: multiplications and additions
@@ -192,14 +216,8 @@ def check_flops_of_narrow_layer(answer: Callable[[int, int, int, int, int], int]
     ):
         case = f"{inputs} channels in, {outputs} out, {size}x{size}, output {height}x{width}"
         right = 2 * inputs * outputs * size**2 * height * width
-        traps = {
-            PRODUCTS_ONLY: right // 2,
-            USED_ONCE: 2 * inputs * outputs * size**2,
-            ONE_SQUARE: 2 * inputs * outputs * size * height * width,
-            INPUTS_KEPT: 2 * outputs * size**2 * height * width,
-        }
-        questions.append(Question(case, (inputs, outputs, size, height, width), right, traps))
-    compare_all(answer, questions)
+        questions.append(Question(case, (inputs, outputs, size, height, width), right))
+    compare_all(answer, questions, MISTAKES_WITH_FLOPS)
 
 
 INVERTED = Fault(
@@ -213,11 +231,17 @@ SCRATCH_E = Fault(
     "Scratch-B gives the same *budget* of arithmetic.",
 )
 CUT_OFF = Fault("rounded down", "the number was cut off, and not rounded", "`round`, not `int`.")
+MISTAKES_WITH_BUDGET: Mistakes = {
+    INVERTED: lambda iterations, dense, small: round(iterations * small / dense),
+    SCRATCH_E: lambda iterations, dense, small: iterations,
+    CUT_OFF: lambda iterations, dense, small: int(iterations * dense / small),
+}
 
 
 @exercise(
     "as much arithmetic as the dense network had, in more iterations.",
     "Total arithmetic = iterations × FLOPs per image × batch size, the same on both sides.",
+    MISTAKES_WITH_BUDGET,
 )
 def check_scratch_b_iterations(answer: Callable[[int, int, int], int]) -> None:
     """`scratch_b_iterations(iterations, dense_flops, small_flops)`: for how many iterations the
@@ -230,13 +254,8 @@ def check_scratch_b_iterations(answer: Callable[[int, int, int], int]) -> None:
     for iterations, dense, small in ((1000, 200, 100), (1000, 300, 70), (1, 5, 2), (50, 7, 7)):
         case = f"{iterations} iterations, {dense} FLOPs dense, {small} small"
         right = round(iterations * dense / small)
-        traps = {
-            INVERTED: round(iterations * small / dense),
-            SCRATCH_E: iterations,
-            CUT_OFF: int(iterations * dense / small),
-        }
-        questions.append(Question(case, (iterations, dense, small), right, traps))
-    compare_all(answer, questions)
+        questions.append(Question(case, (iterations, dense, small), right))
+    compare_all(answer, questions, MISTAKES_WITH_BUDGET)
 
 
 @exercise(

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from labkit.checks.judging import (
     Fault,
+    Mistakes,
     Question,
     ask,
     check_choices,
@@ -213,9 +214,33 @@ BEST_TEST_READ = Fault(
 )
 
 
+def _at(place: Callable[[list[float], list[float]], int]) -> Callable[..., tuple[int, float]]:
+    """Stops at a place that is chosen from validation losses and test accuracies."""
+
+    def stop(
+        iterations: list[int], losses: list[float], accuracies: list[float]
+    ) -> tuple[int, float]:
+        best = place(losses, accuracies)
+        return iterations[best], accuracies[best]
+
+    return stop
+
+
+_first_lowest = _at(lambda losses, _: losses.index(min(losses)))
+MISTAKES_WITH_STOPPING: Mistakes = {
+    ON_TEST: _at(lambda _, accuracies: accuracies.index(max(accuracies))),
+    BEST_TEST_READ: lambda i, v, t: (_first_lowest(i, v, t)[0], max(t)),
+    LAST_OF_TIES: _at(lambda losses, _: len(losses) - 1 - losses[::-1].index(min(losses))),
+    AT_THE_END: _at(lambda losses, _: len(losses) - 1),
+    POSITION: lambda i, v, t: (v.index(min(v)), _first_lowest(i, v, t)[1]),
+    HIGHEST_LOSS: _at(lambda losses, _: losses.index(max(losses))),
+}
+
+
 @exercise(
     "chosen on the validation loss, read on the test set.",
     "`losses.index(min(losses))` is the position; use it in the two other lists.",
+    MISTAKES_WITH_STOPPING,
 )
 def check_early_stop(
     answer: Callable[[Sequence[int], Sequence[float], Sequence[float]], tuple[int, float]],
@@ -226,22 +251,11 @@ def check_early_stop(
     Three lists of equal length, an entry per evaluation. The early stop is the *first* iteration of
     minimum validation loss; the accuracy is read there.
     """
-    questions = []
-    for case, iterations, losses, accuracies in _courses():
-        at = list(zip(iterations, accuracies, strict=True))
-        best, top = losses.index(min(losses)), accuracies.index(max(accuracies))
-        last = len(losses) - 1 - losses[::-1].index(min(losses))
-        right = at[best]
-        traps: dict[Fault, object] = {
-            ON_TEST: at[top],
-            BEST_TEST_READ: (right[0], max(accuracies)),
-            LAST_OF_TIES: at[last],
-            AT_THE_END: at[-1],
-            POSITION: (best, right[1]),
-            HIGHEST_LOSS: at[losses.index(max(losses))],
-        }
-        questions.append(Question(case, (iterations, losses, accuracies), right, traps))
-    compare_all(answer, questions, read=lambda f: tuple(f) if isinstance(f, list) else f)
+    questions = [Question(case, (i, v, t), _first_lowest(i, v, t)) for case, i, v, t in _courses()]
+    compare_all(
+        *(answer, questions, MISTAKES_WITH_STOPPING),
+        read=lambda f: tuple(f) if isinstance(f, list) else f,
+    )
 
 
 def _courses() -> Iterator[tuple[str, list[int], list[float], list[float]]]:

@@ -1,11 +1,13 @@
 """Lesson 00: an experiment as a value, the density after some rounds, and the three papers."""
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import fields, is_dataclass, replace
+from typing import Any
 
 from labkit.checks.judging import (
     UNUSABLE,
     Fault,
+    Mistakes,
     Question,
     Unwritten,
     ask,
@@ -16,7 +18,7 @@ from labkit.checks.judging import (
 )
 from labkit.engine.pruning import Pruning
 from labkit.engine.training import Recipe
-from labkit.experiments.experiment import Experiment, Task, settings
+from labkit.experiments.experiment import Experiment, Task
 
 TINY = Experiment(
     task=Task(recipe=Recipe(iterations=300)), pruning=Pruning(rate=0.5), rounds=2, seeds=(0,)
@@ -38,9 +40,9 @@ def check_experiment(answer: Experiment) -> None:
         raise Unwritten
     if not isinstance(answer, Experiment):
         fail(UNUSABLE, "your experiment", "an Experiment", answer)
-    right = settings(replace(TINY, pruning=Pruning(rate=0.3), rounds=5, seeds=(0, 1, 2)))
-    found = settings(answer)
-    for name in sorted(right.keys() | found.keys()):
+    right = _fields(replace(TINY, pruning=Pruning(rate=0.3), rounds=5, seeds=(0, 1, 2)))
+    found = _fields(answer)
+    for name in right | found:
         if found.get(name) != right.get(name):
             fault = Fault(
                 f"field {name}",
@@ -48,6 +50,16 @@ def check_experiment(answer: Experiment) -> None:
                 "Print your experiment: which fields should differ from those of `tiny`?",
             )
             fail(fault, f"your experiment, {name}", right.get(name), found.get(name))
+
+
+def _fields(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Every field by its name, those of dataclasses inside by a dotted one."""
+    found: dict[str, Any] = {}
+    for field in fields(value):
+        own = getattr(value, field.name)
+        name = prefix + field.name
+        found |= _fields(own, f"{name}.") if is_dataclass(own) else {name: own}
+    return found
 
 
 RATES_ADDED = Fault(
@@ -62,11 +74,18 @@ RATE_KEPT = Fault(
 ONE_ROUND_LESS = Fault(
     "a round less", "one round is missing", "After no round at all, everything is left."
 )
+MISTAKES_WITH_ROUNDS: Mistakes = {
+    RATES_ADDED: lambda rate, rounds: 1 - rate * rounds,
+    SPARSITY: lambda rate, rounds: 1 - (1 - rate) ** rounds,
+    RATE_KEPT: lambda rate, rounds: rate**rounds,
+    ONE_ROUND_LESS: lambda rate, rounds: (1 - rate) ** (rounds - 1),
+}
 
 
 @exercise(
     "each round takes its share of what the rounds before have left.",
     "A product of as many equal factors as there are rounds.",
+    MISTAKES_WITH_ROUNDS,
 )
 def check_density_after(answer: Callable[[float, int], float]) -> None:
     """`density_after(rate, rounds)`: the share of the weights that is left when each round removes
@@ -74,22 +93,11 @@ def check_density_after(answer: Callable[[float, int], float]) -> None:
 
     rate: in (0, 1); rounds: 0 or more. No single weight is counted, so nothing is rounded.
     """
-    compare_all(answer, _rounds())
-
-
-def _rounds() -> Iterator[Question]:
-    for rate, rounds in ((0.2, 7), (0.5, 3), (0.3, 1), (0.2, 0), (0.9, 2)):
-        yield Question(
-            f"rate {rate}, {rounds} rounds",
-            (rate, rounds),
-            (1 - rate) ** rounds,
-            {
-                RATES_ADDED: 1 - rate * rounds,
-                SPARSITY: 1 - (1 - rate) ** rounds,
-                RATE_KEPT: rate**rounds,
-                ONE_ROUND_LESS: (1 - rate) ** (rounds - 1),
-            },
-        )
+    questions = [
+        Question(f"rate {rate}, {rounds} rounds", (rate, rounds), (1 - rate) ** rounds)
+        for rate, rounds in ((0.2, 7), (0.5, 3), (0.3, 1), (0.2, 0), (0.9, 2))
+    ]
+    compare_all(answer, questions, MISTAKES_WITH_ROUNDS)
 
 
 @exercise(
