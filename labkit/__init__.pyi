@@ -80,6 +80,12 @@ from .figures.picture import Picture as Picture
 from .panel.explore import (
     explore as explore,
 )
+from .panel.guess import (
+    Guess as Guess,
+    guess as guess,
+    read_guesses as read_guesses,
+    with_guess as with_guess,
+)
 from .panel.panel import (
     Panel as Panel,
 )
