@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+from bs4 import BeautifulSoup
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
@@ -116,6 +117,25 @@ def silent_pictures(notebook: NotebookNode) -> list[str]:
         found += [kind for kind in data if kind.startswith("image/")]
         tags = re.findall(r"<img [^>]*>", "".join(data.get("text/html", "")))
         found += [tag[:80] for tag in tags if not re.search(r'\balt="[^"]', tag)]
+    return found
+
+
+def counts_with_a_point(notebook: NotebookNode) -> list[str]:
+    """Columns of the tables that an executed notebook shows in which every number ends in ".0": a
+    count that has been made a float. (One number alone may end so by chance, unless it is large.)
+    """
+    found = []
+    for data in _displayed(notebook):
+        shown = BeautifulSoup("".join(data.get("text/html", "")), "html.parser")
+        for table in shown("table"):
+            titles = (
+                [th.get_text().strip() for th in table.thead("tr")[0]("th")] if table.thead else []
+            )
+            rows = [[td.get_text().strip() for td in row("td")] for row in table("tr") if row("td")]
+            for number, column in enumerate(reversed(list(zip(*rows, strict=False)))):
+                whole = [re.fullmatch(r"[-+]?\d[\d,]*\.0+", value) for value in column if value]
+                if whole and all(whole) and (len(whole) > 1 or len(whole[0][0]) > 5):
+                    found.append(f"{titles[-1 - number] if titles else ''}: {', '.join(column)}")
     return found
 
 

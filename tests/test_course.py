@@ -79,6 +79,9 @@ def test_graded_answers_hold_the_lesson_s_solutions(path: Path):
     nbformat.validate(nbformat.from_dict(graded))
     answers = {}
     for cell in graded["cells"]:
+        if "nbgrader" in cell["metadata"]:
+            assert set(cell["metadata"]) == {"nbgrader"}, "nothing to be filled in is folded"
+            assert "@title" not in cell["source"]
         if cell["metadata"].get("nbgrader", {}).get("solution"):
             assert cell["source"].count(course.BEGIN) == cell["source"].count(course.END) >= 1
             answers |= functions(cell["source"])

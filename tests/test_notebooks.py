@@ -8,6 +8,7 @@ from typing import NamedTuple
 from urllib.parse import unquote
 
 import nbformat
+import pandas as pd
 import pytest
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_notebook
@@ -15,6 +16,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 from tests.notebooks import (
     NOTEBOOKS,
     ROOT,
+    counts_with_a_point,
     execute,
     faults,
     peak_memory,
@@ -109,7 +111,7 @@ def test_is_short_and_so_are_its_cells(path: Path):
     notebook = read(path)
     assert len(notebook.cells) <= 45
     for cell in code_cells(notebook):
-        assert len(cell.source.splitlines()) <= 20, cell.source
+        assert lines_to_read(cell.source) <= 20, cell.source
 
 
 @every_notebook
@@ -143,6 +145,7 @@ def test_second_cell_is_the_set_up_that_all_notebooks_share(path: Path):
     assert second.cell_type == "code"
     assert "labkit" in second.source
     assert second.source == read(NOTEBOOKS[0]).cells[1].source
+    assert len(list(filter(None, second.source.splitlines()))) <= 7
 
 
 @every_notebook
@@ -151,6 +154,93 @@ def test_heading_levels_do_not_skip(path: Path):
     assert levels.count(1) == 1 and levels[0] == 1
     for above, below in pairwise(levels):
         assert below <= above + 1, headings(read(path))
+
+
+@every_notebook
+def test_sections_exercises_and_exhibits_count_up_without_gaps(path: Path):
+    titles = [title for _, title in headings(read(path))]
+    for pattern in (r"(\d+)\. ", r"Exercise (\d+)", r"Exhibit (\d+)"):
+        numbers = [int(found[1]) for title in titles if (found := re.match(pattern, title))]
+        assert numbers == list(range(1, len(numbers) + 1)), titles
+
+
+@every_notebook
+def test_every_section_that_is_referred_to_exists(path: Path):
+    referred = r"(?:lesson (\d\d),? )?(?<!\d{4}, )sections? (\d+)(?: (?:to|and) (\d+))?"
+    for cell in read(path).cells:
+        words = " ".join(re.sub(r"^# ?", "", cell.source, flags=re.M).split())
+        for other, *numbers in re.findall(referred, words, re.I):
+            lesson = next(p for p in NOTEBOOKS if p.name.startswith(other)) if other else path
+            titles = [title for _, title in headings(read(lesson))]
+            known = {found[1] for title in titles if (found := re.match(r"(\d+)\. ", title))}
+            assert set(filter(None, numbers)) <= known, f"{numbers} in {cell.source[:200]}"
+
+
+@every_notebook
+def test_a_look_back_follows_what_it_looks_back_at(path: Path):
+    """Not the panel, which nobody needs to have run."""
+    cells = read(path).cells
+    for before, cell in pairwise(cells):
+        if cell.source.startswith("*Look back.*") and path.stem != "06_playground":
+            assert before.cell_type == "code" and "Panel(" not in before.source, cell.source
+
+
+@every_notebook
+def test_solutions_and_code_of_figures_are_folded_under_a_title(path: Path):
+    """JupyterLab and Notebook 7 fold by `source_hidden` and show the first line; Colab folds by
+    `cellView` and shows the title. VS Code folds nothing by itself.
+    """
+    for cell in code_cells(read(path)):
+        metadata = cell.metadata
+        folded = metadata.get("jupyter", {}).get("source_hidden", False)
+        assert folded == bool({"solution", "figure"} & set(metadata.get("tags", []))), cell.source
+        assert folded == (metadata.get("cellView") == "form"), cell.source
+        assert folded == bool(re.match(r"# @title (Solution: unfold|Code of)", cell.source))
+
+
+@every_notebook
+def test_long_code_of_a_figure_is_folded(path: Path):
+    for cell in code_cells(read(path)):
+        plots = len(re.findall(r"\b(?:axes|figure|left|right)\.\w+\(|\bsns\.", cell.source))
+        if plots > 4 and lines_to_read(cell.source) > 14:
+            assert "figure" in cell.metadata.get("tags", []), cell.source
+
+
+def lines_to_read(source: str) -> int:
+    """The lines of a cell without a title and without lists of names that are imported."""
+    imports = r"^# @title .*\n|^from \w+ import \([^)]*\)\n"
+    return len(re.sub(imports, "", source, flags=re.M).splitlines())
+
+
+@every_notebook
+def test_guesses_have_names_of_their_own_and_are_asked_before_the_answer_is_run(path: Path):
+    names = [n for other in NOTEBOOKS for n in guesses(read(other))]
+    assert len(names) == len(set(names))
+    cells = read(path).cells
+    for before, cell in pairwise(cells):
+        if cell.cell_type == "code" and re.search(r"\bguess\(", cell.source):
+            assert re.search(r"\*Predict\b", before.source), cell.source
+    assert guesses(read(path)) or path.stem == "06_playground", "a lesson asks for a guess"
+
+
+def guesses(notebook: NotebookNode) -> list[str]:
+    """The names under which a lesson keeps guesses."""
+    return [n for c in code_cells(notebook) for n in re.findall(r'\bguess\(\s*f?"(.+?)"', c.source)]
+
+
+def test_the_museum_collects_every_exhibit():
+    shown: dict[str, set[str]] = {}
+    title = ""
+    for cell in read(ROOT / "notebooks" / "07_bug_museum.ipynb").cells:
+        for heading in (
+            re.findall(r"^## (.+)$", cell.source, re.M) if cell.cell_type == "markdown" else ()
+        ):
+            title = heading
+        for bug in re.findall(r'^exhibit\(\s*"(.+?)"', cell.source, re.M):
+            shown.setdefault(title, set()).add(bug)
+    exhibits = [t for _, t in headings(read(ROOT / "notebooks" / "07_bug_museum.ipynb"))]
+    assert list(shown) == [t for t in exhibits if t.startswith("Exhibit ")]
+    assert all(len(bugs) == 1 for bugs in shown.values())
 
 
 @every_notebook
@@ -179,7 +269,7 @@ def test_every_exercise_has_a_solution_in_a_tagged_cell(path: Path):
             titles = re.findall(r"^#{2,6} +(.*exercise \d.*)$", cell.source, re.I | re.M)
             assert not (titles and waiting), f"no cell tagged solution for {waiting}"
             waiting = waiting + titles
-        elif re.match(r"# *solution\b", cell.source, re.I):
+        elif re.match(r"# *(@title )?solution\b", cell.source, re.I):
             assert solution, f"looks like a solution, and is not tagged:\n{cell.source}"
         if solution:
             waiting = []
@@ -257,6 +347,7 @@ def test_runs_from_top_to_bottom(path: Path):
     notebook = read(path)
     assert execute(notebook, folder=ROOT / "notebooks") == []
     assert silent_pictures(notebook) == []
+    assert counts_with_a_point(notebook) == []
     told = re.search(r"quick run\D*(\d+)", notebook.cells[1].source)  # after the tester's own cell
     assert told, "the first cell should tell the minutes of a quick run"
     # In MiB. Binder's torch, without CUDA, takes some 400 MiB less than the one that pip installs.
@@ -333,6 +424,16 @@ def test_an_endless_notebook_is_stopped(run: Run):
 def test_a_lost_kernel_is_a_fault(run: Run):
     (fault,) = run("import os; os._exit(1)")
     assert fault == "the kernel died, at cell 'import os; os._exit(1)'"
+
+
+def test_a_count_that_became_a_float_is_found():
+    shown = new_code_cell()
+    rows = pd.DataFrame({"weights": [389216.0, 12.0], "share": [0.5, 1.0]})
+    html = rows.to_html()
+    shown.outputs = [nbformat.v4.new_output("display_data", {"text/html": html})]
+    assert counts_with_a_point(new_notebook(cells=[shown])) == ["weights: 389216.0, 12.0"]
+    shown.outputs[0].data["text/html"] = rows.astype({"weights": int}).to_html()
+    assert counts_with_a_point(new_notebook(cells=[shown])) == []
 
 
 def test_a_picture_without_words_is_found():

@@ -32,3 +32,10 @@ def test_the_numbers_are_there_on_request_with_the_names_of_their_rows():
 def test_the_same_picture_is_the_same_text():
     table = pd.DataFrame({"density": [1.0, 0.5]})
     assert drawn(table).svg() == drawn(table).svg()
+
+
+def test_counts_are_whole_numbers_even_where_one_is_missing():
+    table = pd.DataFrame({"weights": [1_389_216.0, None], "share": [0.5, 1.0], 0.1: ["a", "b"]})
+    shown = Picture(figure_of(empty_axes()), "words", table).to_html()
+    assert "<td>1389216</td>" in shown and "<td>0.5</td>" in shown
+    assert "e+06" not in shown and "NA" not in shown

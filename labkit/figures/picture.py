@@ -95,9 +95,8 @@ class Picture:
 
     def _numbers(self) -> str:
         named = not isinstance(self.table.index, pd.RangeIndex)
-        return self.table.to_html(
-            index=named, border=0, na_rep="", max_rows=ROWS, float_format="%.6g"
-        )
+        table = with_whole_numbers(self.table)
+        return table.to_html(index=named, border=0, na_rep="", max_rows=ROWS, float_format="%.6g")
 
     def to_html(self) -> str:
         """What a notebook, a widget and a report show: an image, its text, the table on request."""
@@ -112,6 +111,17 @@ class Picture:
         )
 
     _repr_html_ = to_html
+
+
+def with_whole_numbers(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with its counts as whole numbers, in words: a count becomes 389216.0 where one is
+    missing, or a mean of equal ones was taken.
+    """
+    shown = table.copy()
+    for name, column in table.select_dtypes("float").items():
+        if column.dropna().mod(1).eq(0).all():
+            shown[name] = ["" if pd.isna(value) else f"{value:.0f}" for value in column]
+    return shown
 
 
 def empty_axes(width: float = 7, height: float = 4.2) -> Axes:

@@ -14,7 +14,7 @@ from labkit.base.store import StoreError
 from labkit.experiments.experiment import Study
 from labkit.experiments.results import Tables
 from labkit.figures import arms, layers, lines, pairs, stability
-from labkit.figures.picture import Picture
+from labkit.figures.picture import Picture, with_whole_numbers
 from labkit.papers.claims import ClaimsTable
 
 _PAGE = """<!DOCTYPE html>
@@ -103,4 +103,4 @@ def _pictures(run: Tables, reference: Tables | None) -> Iterator[Picture]:
 
 
 def _table(rows: pd.DataFrame) -> str:
-    return rows.round(4).to_html(index=False, border=0, na_rep="")
+    return with_whole_numbers(rows.round(4)).to_html(index=False, border=0, na_rep="")
