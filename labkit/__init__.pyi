@@ -89,5 +89,6 @@ from .panel.guess import (
 from .panel.panel import (
     Panel as Panel,
 )
+from .papers.claims import claims_table as claims_table
 
 __version__: str

@@ -133,8 +133,9 @@ def counts_with_a_point(notebook: NotebookNode) -> list[str]:
             )
             rows = [[td.get_text().strip() for td in row("td")] for row in table("tr") if row("td")]
             for number, column in enumerate(reversed(list(zip(*rows, strict=False)))):
-                whole = [re.fullmatch(r"[-+]?\d[\d,]*\.0+", value) for value in column if value]
-                if whole and all(whole) and (len(whole) > 1 or len(whole[0][0]) > 5):
+                known = [value.replace(",", "") for value in column if value]
+                whole = known and all(re.fullmatch(r"[-+]?\d+\.0+", value) for value in known)
+                if whole and (len(known) > 1 or abs(float(known[0])) >= 1_000):
                     found.append(f"{titles[-1 - number] if titles else ''}: {', '.join(column)}")
     return found
 

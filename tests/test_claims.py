@@ -15,10 +15,10 @@ from labkit.papers.claims import (
     NOT_MEASURED,
     Claim,
     cells,
+    claims_table,
     evidence,
     headlines,
     register,
-    table,
 )
 
 COLUMNS = {"test_accuracy", "final_test_accuracy", "train_accuracy", "early_stop", "instability"}
@@ -192,7 +192,7 @@ def test_every_trained_cell_of_an_arm_pair_is_shown_somewhere(shipped: pd.DataFr
 
 
 def test_every_claim_has_a_row_measured_or_not(shipped: pd.DataFrame):
-    found = table(shipped)
+    found = claims_table(shipped)
     assert set(found.rows["claim"]) == {claim.claim for claim in register()}
     assert (
         found.rows["reference_verdict"]
@@ -203,9 +203,9 @@ def test_every_claim_has_a_row_measured_or_not(shipped: pd.DataFrame):
 
 
 def test_one_number_is_told_as_one_number(shipped: pd.DataFrame):
-    rows = table(shipped).rows.dropna(subset=["again"])
+    rows = claims_table(shipped).rows.dropna(subset=["again"])
     assert len(rows)
-    by_claim = table(shipped).rows.groupby("claim")["reference_cell"].agg(set)
+    by_claim = claims_table(shipped).rows.groupby("claim")["reference_cell"].agg(set)
     for row in rows.to_dict("records"):
         assert row["reference_cell"] in by_claim[row["again"]]
 
@@ -214,7 +214,9 @@ def test_one_number_is_told_as_one_number(shipped: pd.DataFrame):
 
 
 def test_the_table_names_its_seeds_and_survives_json():
-    measured = table(None, seeds([0.4, 0.5, 0.6]).assign(optimizer="adam", train_accuracy=1.0))
+    measured = claims_table(
+        None, seeds([0.4, 0.5, 0.6]).assign(optimizer="adam", train_accuracy=1.0)
+    )
     (row,) = measured.rows[
         (measured.rows["claim"] == "above-dense-21")
         & (measured.rows["reading"] == "at the early stop")
@@ -229,12 +231,14 @@ def test_the_table_names_its_seeds_and_survives_json():
 
 
 def test_a_table_can_be_about_a_preset_alone():
-    some = table(None, None, "stability-dense").rows
-    assert 0 < len(some) < len(table(None).rows)
+    some = claims_table(None, None, "stability-dense").rows
+    assert 0 < len(some) < len(claims_table(None).rows)
     assert set(some["claim"]) == {c.claim for c in register() if "stability-dense" in c.studies}
 
 
 def test_what_is_undecided_says_what_would_decide():
-    row = table(None, seeds([0.4, -0.2, 0.3]).assign(optimizer="adam", train_accuracy=1.0)).rows
+    row = claims_table(
+        None, seeds([0.4, -0.2, 0.3]).assign(optimizer="adam", train_accuracy=1.0)
+    ).rows
     said = row.set_index(["claim", "reading"]).loc[("above-dense-21", "at the early stop")]
     assert "seeds like these would decide" in said["this_run"]

@@ -61,7 +61,7 @@ def test_the_front_page_lists_the_lessons_with_their_minutes_and_the_claims(root
 
 def test_the_claims_are_those_of_the_register_and_of_the_shipped_results(root: Path):
     """Front page and page of claims hold what the results say now."""
-    found = claims.table(claims.evidence(Store(root / "build" / "no-store")))
+    found = claims.claims_table(claims.evidence(Store(root / "build" / "no-store")))
     readme = (root / "README.md").read_text("utf-8")
     assert gallery.claims_of_the_front_page(found) in readme, "run `make figures`"
     page = (root / "docs" / "claims.md").read_text("utf-8")
@@ -100,7 +100,7 @@ def test_tickets_of_several_rewinds_are_told_apart():
 def test_results_that_are_missing_leave_no_figure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(gallery, "shipped", lambda name: pd.DataFrame())
     assert gallery.draw(tmp_path) == {} and not list(tmp_path.iterdir())
-    nothing = claims.table(pd.DataFrame())
+    nothing = claims.claims_table(pd.DataFrame())
     assert nothing.counts() == {"not measured": len(nothing.rows) - 1, "not attempted": 1}
     assert gallery.claims_page(nothing).count("not measured") >= len(nothing.rows) - 1
 

@@ -6,7 +6,7 @@ import pytest
 from labkit.base.store import StoreError
 from labkit.experiments.presets import study
 from labkit.experiments.results import Tables
-from labkit.papers.claims import table
+from labkit.papers.claims import claims_table
 from labkit.papers.report import Section, write_report
 
 
@@ -26,7 +26,7 @@ def section() -> Section:
             tickets.append({**label, **settings, **ticket, "train_accuracy": 1.0})
             curves += [{**label, "iteration": i, "validation_accuracy": value} for i in (0, 200)]
     results = Tables(pd.DataFrame(tickets), pd.DataFrame(curves), pd.DataFrame())
-    measured = table(results.tickets, results.tickets)
+    measured = claims_table(results.tickets, results.tickets)
     return Section("lottery", study("lottery"), results, results, measured)
 
 

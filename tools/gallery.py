@@ -252,7 +252,7 @@ def fill(text: str, parts: dict[str, str]) -> str:
 def parts(root: Path) -> dict[str, str]:
     """Draws the figures, and returns the generated parts of README.md by name."""
     shown = draw(root / "docs" / "figures")
-    found = claims.table(claims.evidence(_nothing_of_ones_own()))
+    found = claims.claims_table(claims.evidence(_nothing_of_ones_own()))
     (root / "docs" / "claims.md").write_text(claims_page(found), encoding="utf-8")
     return {
         "figures": "\n\n".join(shown.values())

@@ -231,10 +231,10 @@ def _reproduce(arguments: argparse.Namespace) -> int:
 
 def _compare(name: str, run: "Tables") -> "tuple[Tables | None, ClaimsTable]":
     """Print the claims about a preset, and return the shipped results and the table."""
-    from labkit.papers.claims import table
+    from labkit.papers.claims import claims_table
 
     reference = _reference(name)
-    claims = table(_tickets(reference), run.tickets, name)
+    claims = claims_table(_tickets(reference), run.tickets, name)
     print(f"{name}\n\n{claims.to_text()}\n")
     return reference, claims
 
@@ -255,12 +255,12 @@ def _train(arguments: argparse.Namespace) -> int:
 
 
 def _claims(arguments: argparse.Namespace) -> int:
-    from labkit.papers.claims import evidence, table
+    from labkit.papers.claims import claims_table, evidence
 
     if arguments.reference:
         say(f"the reference is {arguments.reference}, and not the results that came with the lab")
     own = evidence(_store(arguments, shipped=False), arguments.size)
-    claims = table(evidence(_shipped(arguments.reference)), own)
+    claims = claims_table(evidence(_shipped(arguments.reference)), own)
     if arguments.json:
         print(json.dumps(json.loads(claims.rows.to_json(orient="records")), indent=2))
     elif arguments.cells:

@@ -313,7 +313,7 @@ class ClaimsTable:
         return f"<details><summary>{words}</summary>{numbers}</details>"
 
 
-def table(
+def claims_table(
     reference: pd.DataFrame | None,
     run: pd.DataFrame | None = None,
     preset: str | Sequence[str] | None = None,

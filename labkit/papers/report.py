@@ -33,7 +33,7 @@ figcaption {{ color: #333; margin: 0.3rem 0 1.5rem }}
 @dataclass
 class Section:
     """What a report says of one preset. run, reference: what this machine and what the shipped
-    results measured; claims: the table of `labkit.papers.claims.table`.
+    results measured; claims: the table of `labkit.papers.claims.claims_table`.
     """
 
     preset: str
