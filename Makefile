@@ -8,6 +8,7 @@
 #   make course       student, nbgrader and executed copies of the lessons, in build/course
 #   make site         the executed lessons as web pages, in build/site
 #   make figures      figures and numbers of README.md, anew from the shipped results
+#   make address      addresses and tags as pyproject.toml has them; TO=OWNER/REPO makes it a fork
 #   make clean        remove what the above made, .venv included
 #
 # PYTHON=python3.12 chooses the interpreter that .venv is made with.
@@ -21,7 +22,7 @@ ARGS ?=
 # Without bytecode every process compiles torch anew, for seconds; uv leaves that to the first one.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup reproduce lab test test-oldest lint course site figures constraints clean
+.PHONY: help setup reproduce lab test test-oldest lint course site figures address constraints clean
 
 help:
 	@sed -n 's/^#   \(make.*\)/\1/p' Makefile
@@ -32,7 +33,7 @@ reproduce: $(STAMP)
 	$(BIN)/labkit reproduce $(ARGS)
 
 lab: $(STAMP)
-	$(BIN)/jupyter lab $(ARGS) notebooks/00_welcome.ipynb
+	$(BIN)/labkit lab notebooks $(ARGS)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -q -n 2 --dist load --maxschedchunk 1 $(ARGS)
@@ -54,16 +55,11 @@ site: $(STAMP)
 figures: $(STAMP)
 	$(BIN)/python -m tools.gallery
 
-# uv takes half a minute where pip takes two, but pip is what every machine can do.
-# A .venv without a working pip (an interrupted set-up) is made anew.
+address:
+	$(PYTHON) tools/address.py $(TO)
+
 $(STAMP): pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
-		{ echo "The lab needs Python 3.10 or newer; try: make setup PYTHON=python3.12" >&2; exit 1; }
-	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV) || \
-		{ echo "Could not make $(VENV); on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv || true
-	$(BIN)/uv pip install --python $(BIN)/python -c constraints.txt -e ".[test]" || \
-		$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e ".[test]"
+	$(PYTHON) tools/install.py lab test
 	@touch $@
 
 # The newest versions, to be committed once `make test` passes with them. Settings of this machine

@@ -11,9 +11,9 @@ asked for: torch takes seconds, `labkit --help` none.
 
 import lazy_loader
 
-from labkit.base.machine import limit_threads
+from labkit.base.machine import lab_version, limit_threads
 
-__version__ = "0.1.0"
+__version__ = lab_version()
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
 limit_threads()

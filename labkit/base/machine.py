@@ -7,6 +7,7 @@ where a device is asked for.
 import math
 import os
 import platform
+import re
 import sys
 from collections.abc import Iterator
 from importlib import metadata
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from labkit.base.validation import whole
 
+DISTRIBUTION = "lottery-ticket-lab"  # the name for pip; another person's package is called labkit
 MOST_JOBS = 8  # unless one asks for more: a round has few networks, and each process has its memory
 MOST_WISHED = 64  # more than the cores is allowed: results depend on the number, here as elsewhere
 
@@ -134,6 +136,16 @@ def device_in_words(device: str, jobs: int = 1) -> str:
         return f"{name}, {jobs} processes"
     threads = torch.get_num_threads()
     return f"{name}, {threads} thread{'' if threads == 1 else 's'}"
+
+
+def lab_version() -> str:
+    """The version of the lab: as installed, or of the clone that it is imported from."""
+    project = Path(__file__).parents[2] / "pyproject.toml"
+    # tomllib came with Python 3.11; the two lines follow each other.
+    own = re.compile(rf'^name = "{DISTRIBUTION}"\nversion = "(.+)"$', re.MULTILINE)
+    if project.is_file() and (found := own.search(project.read_text(encoding="utf-8"))):
+        return found[1]
+    return version(DISTRIBUTION)
 
 
 def version(package: str) -> str:

@@ -1,4 +1,4 @@
-"""Places: where the bundled data are, and where downloads and results are kept."""
+"""Places: where the bundled data and lessons are, and where downloads and results are kept."""
 
 import os
 import tempfile
@@ -12,8 +12,17 @@ class DataError(ValueError):
 
 
 def data_folder() -> Path:
-    """Where the bundled files are: $LABKIT_DATA, or data/ beside the package."""
-    return Path(os.environ.get("LABKIT_DATA") or Path(__file__).parents[2] / "data").expanduser()
+    """Where the bundled files are: $LABKIT_DATA, or what came with the lab."""
+    return Path(os.environ.get("LABKIT_DATA") or bundled("data")).expanduser()
+
+
+def bundled(name: str) -> Path:
+    """A folder that came with the lab, "data" or "notebooks": a wheel has it inside the package, a
+    clone beside it.
+    """
+    package = Path(__file__).parents[1]
+    inside = package / "bundled" / name
+    return inside if inside.is_dir() else package.parent / name
 
 
 def cache_folder() -> Path:

@@ -216,7 +216,10 @@ def shipped_results(source: Path) -> dict[str, bytes]:
     for name, expected in listed(source).items():
         path = source / name
         if sha256_of(path) != expected:
-            raise StoreError(f"the shipped results {path} are damaged; get them again from git")
+            raise StoreError(
+                f"the shipped results {path} are damaged; install the lab again, or in a clone "
+                "`git checkout data`"
+            )
         results |= read_zip(path)
     return results
 

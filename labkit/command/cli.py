@@ -1,4 +1,4 @@
-"""The command line: `labkit reproduce`, `run`, `claims`, `plan`, `export`, `doctor`.
+"""The command line: `labkit lab`, `lessons`, `reproduce`, `run`, `claims`, `plan`, ...
 
 Results go to standard output; progress and messages, each a line that starts with "labkit:", to
 standard error. The exit status is 0 only when what was asked is done, 1 when something failed, 2
@@ -20,13 +20,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from labkit import __version__
 from labkit.base.machine import (
     MOST_JOBS,
     available_cores,
     device_in_words,
     find_device,
     find_jobs,
+    lab_version,
 )
 from labkit.command.terminal import (
     Terminated,
@@ -120,7 +120,7 @@ def _parser() -> _Parser:
         description="The Lottery Ticket Lab: three papers on pruning, reproduced live.",
         allow_abbrev=False,
     )
-    parser.add_argument("--version", action="version", version=f"labkit {__version__}")
+    parser.add_argument("--version", action="version", version=f"labkit {lab_version()}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def command(name: str, run: Callable[[argparse.Namespace], int], text: str) -> _Parser:
@@ -133,6 +133,25 @@ def _parser() -> _Parser:
         )
         return added
 
+    for name, run, text in (
+        ("lessons", _lessons, "Write the lessons, notebooks, into a folder of your own."),
+        ("lab", _lab, "The same, and open the first in JupyterLab."),
+    ):
+        sub = command(name, run, text)
+        sub.add_argument(
+            "folder",
+            type=Path,
+            nargs="?",
+            default=Path("lottery-ticket-lessons"),
+            metavar="FOLDER",
+            help="lessons that it holds are left as they are (default: %(default)s)",
+        )
+    sub.add_argument(
+        "options",
+        nargs=argparse.REMAINDER,
+        metavar="OPTION",
+        help="the rest goes to JupyterLab, such as --no-browser",
+    )
     sub = command("reproduce", _reproduce, "Reproduce a paper's results, and write a report.")
     sub.add_argument("paper", nargs="?", default="all", help="lottery, ..., or all (the default)")
     _add_size(sub)
@@ -210,6 +229,24 @@ def _add_experiment(parser: argparse.ArgumentParser) -> None:
 # The commands. Each returns an exit status.
 
 
+def _lessons(arguments: argparse.Namespace) -> int:
+    from labkit.command.lessons import write_lessons
+
+    folder = arguments.folder.expanduser()
+    written, kept = write_lessons(folder)
+    say(f"{written} lessons written, {kept} were there and are left as they are")
+    print(folder.resolve())
+    return DONE
+
+
+def _lab(arguments: argparse.Namespace) -> int:
+    from labkit.command.lessons import open_lab, write_lessons
+
+    folder = arguments.folder.expanduser()
+    write_lessons(folder)
+    return open_lab(folder, arguments.options)
+
+
 def _reproduce(arguments: argparse.Namespace) -> int:
     names = _papers(arguments.paper)
     studies = [_seeded(_study(name, arguments.size), arguments.seeds) for name in names]
@@ -260,7 +297,11 @@ def _claims(arguments: argparse.Namespace) -> int:
     if arguments.reference:
         say(f"the reference is {arguments.reference}, and not the results that came with the lab")
     own = evidence(_store(arguments, shipped=False), arguments.size)
-    claims = claims_table(evidence(_shipped(arguments.reference)), own)
+    reference = evidence(_shipped(arguments.reference))
+    if reference.empty and own.empty:
+        where = f"neither in {_shipped(arguments.reference).folder} nor in the store"
+        return _complain(f"there are no results, {where}; `labkit doctor` says more", FAILED)
+    claims = claims_table(reference, own)
     if arguments.json:
         print(json.dumps(json.loads(claims.rows.to_json(orient="records")), indent=2))
     elif arguments.cells:

@@ -8,6 +8,8 @@ import importlib
 import json
 import platform
 from collections.abc import Iterator
+from contextlib import suppress
+from importlib import metadata
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -15,11 +17,13 @@ import labkit
 from labkit.base import machine
 from labkit.base.places import data_folder
 from labkit.base.store import SUMS, Store, StoreError, listed, read_zip, sha256_of, shipped_folder
+from labkit.command.lessons import INSTALL_LAB
 from labkit.experiments import presets
 from labkit.experiments.experiment import all_trials
 from labkit.experiments.proof import proves
 
-PACKAGES = ("torch", "numpy", "pandas", "matplotlib", "seaborn", "ipywidgets", "jupyterlab")
+PACKAGES = ("torch", "numpy", "pandas", "matplotlib", "seaborn", "ipywidgets")
+TITLE = "The Lottery Ticket Lab"  # the package and its distribution begin with it
 _REMEDY = "the next run that needs it makes it anew"
 
 Findings: TypeAlias = Iterator[tuple[str, str]]
@@ -35,11 +39,17 @@ def examine(store: Path | str | None = None) -> Findings:
 
 
 def _versions() -> Findings:
-    yield "ok", f"labkit {labkit.__version__} in {Path(__file__).parent}"
+    yield "ok", f"labkit {machine.lab_version()} in {Path(__file__).parent}"
+    yield from _namesakes()
     yield "ok", f"python {platform.python_version()} on {platform.platform()}"
     for name in PACKAGES:
         version = machine.version(name)
         yield "WRONG" if version == "not installed" else "ok", f"{name} {version}"
+    version = machine.version("jupyterlab")
+    if version == "not installed":
+        yield "note", f"jupyterlab is {version}; `labkit lab` needs it: {INSTALL_LAB}"
+    else:
+        yield "ok", f"jupyterlab {version}"
     version = machine.version("torchvision")
     try:
         importlib.import_module("torchvision")
@@ -50,6 +60,22 @@ def _versions() -> Findings:
             f"torchvision {version} cannot be imported ({type(error).__name__}: {error}); "
             "without it only the bundled data sets can be used",
         )
+
+
+def _namesakes() -> Findings:
+    """Another person's package of the same import name, over this one's files or beside them."""
+    remedy = f"`pip uninstall labkit {machine.DISTRIBUTION}`, then install {machine.DISTRIBUTION}"
+    if not (labkit.__doc__ or "").startswith(TITLE):
+        file = getattr(labkit, "__file__", None) or "a folder without __init__.py"
+        yield "WRONG", f"`import labkit` finds another package of that name, {file}: {remedy}"
+    with suppress(metadata.PackageNotFoundError):
+        other = metadata.metadata("labkit")
+        if not (other["Summary"] or "").startswith(TITLE):  # the lab itself once had this name
+            told = f"labkit {other['Version']}, {other['Summary'] or 'no summary'}"
+            yield (
+                "WRONG",
+                f"another package of the same import name is installed ({told}): {remedy}",
+            )
 
 
 def _data() -> Findings:

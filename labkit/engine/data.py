@@ -250,7 +250,7 @@ def _shrunk(split: Split, size: int) -> Split:
 
 def _bundled(folder: Path, name: str) -> bytes:
     """Content of a bundled file, its digest checked."""
-    remedy = "get the file again from git, or rebuild it with `python -m tools.build_data`"
+    remedy = "install the lab again, or in a clone `git checkout data`"
     try:
         content = (folder / name).read_bytes()
         lines = (folder / "SHA256SUMS").read_text().splitlines()
