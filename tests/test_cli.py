@@ -11,11 +11,14 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+import labkit
 from labkit.base.store import Store, shipped_results
+from labkit.command import lessons
 from labkit.command.cli import main
 from labkit.engine.data import Data, Split
 from labkit.engine.pruning import Pruning
@@ -384,8 +387,9 @@ def ship_reference(command, tmp_path, monkeypatch) -> None:
 
 
 def test_claims_set_own_results_beside_the_shipped(command, tiny, tmp_path, monkeypatch):
+    monkeypatch.setenv("LABKIT_DATA", str(tmp_path / "nowhere"))
     status, out, err = command("claims")
-    assert (status, err) == (0, "") and "reference  -: not measured" in out
+    assert (status, out) == (1, "") and "there are no results, neither in" in err
     ship_reference(command, tmp_path, monkeypatch)
     command("run", "lottery")
     _, out, _ = command("claims")
@@ -426,6 +430,43 @@ def test_every_cell_behind_the_claims_is_csv_on_request(command, tiny):
     rows = list(csv.DictReader(io.StringIO(out)))
     assert status == 0 and {row["source"] for row in rows} == {"this_run"}
     assert {"claim", "network", "density", "mean", "low", "high", "verdict"} <= set(rows[0])
+
+
+def test_lessons_are_written_and_never_overwritten(command, tmp_path, root):
+    status, out, err = command("lessons", "mine")
+    assert (status, out) == (0, f"{tmp_path / 'mine'}\n") and "8 lessons written, 0 were" in err
+    for path in (root / "notebooks").glob("*.ipynb"):
+        assert (tmp_path / "mine" / path.name).read_bytes() == path.read_bytes()
+    worked = tmp_path / "mine" / "01_pruning.ipynb"
+    worked.write_text("my answers")
+    (tmp_path / "mine" / "00_welcome.ipynb").unlink()
+    assert "1 lessons written, 7 were there" in command("lessons", "mine")[2]
+    assert worked.read_text() == "my answers"
+    status, _, err = command("lessons", "/dev/null/mine")
+    assert status == 1 and "cannot write lessons to /dev/null/mine" in err
+
+
+def test_lessons_that_are_not_there_are_an_error(command, tmp_path, monkeypatch):
+    monkeypatch.setattr(lessons, "bundled", lambda name: tmp_path / name)
+    status, _, err = command("lessons")
+    assert status == 1 and "there are no lessons in" in err
+
+
+def test_the_lab_opens_the_first_lesson_with_the_options(command, tmp_path, monkeypatch):
+    calls = []
+    monkeypatch.setattr(
+        lessons.subprocess,
+        "run",
+        lambda words, check: calls.append(words) or SimpleNamespace(returncode=3),
+    )
+    monkeypatch.setattr(lessons.importlib.util, "find_spec", lambda name: name)
+    assert command("lab", "mine", "--no-browser", "--port=1")[0] == 3
+    assert (tmp_path / "mine" / "07_bug_museum.ipynb").is_file()
+    first = str(Path("mine", "00_welcome.ipynb"))
+    assert calls == [[sys.executable, "-m", "jupyterlab", "--no-browser", "--port=1", first]]
+    monkeypatch.setattr(lessons.importlib.util, "find_spec", lambda name: None)
+    status, _, err = command("lab")
+    assert status == 1 and 'pip install "lottery-ticket-lab[lab]"' in err
 
 
 def test_export_says_how_many_of_how_many(command, tiny, tmp_path):
@@ -495,7 +536,7 @@ def test_help_and_version_are_there(command):
         status, out, _ = command(*words)
         assert status == 0 and "labkit" in out
     status, out, _ = command("--version")
-    assert status == 0 and out.startswith("labkit ")
+    assert status == 0 and out == f"labkit {labkit.__version__}\n"
 
 
 def test_the_command_line_does_not_wait_for_torch(root):

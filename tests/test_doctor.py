@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+import labkit
 from labkit.base import machine
 from labkit.base.store import Store, enlist, ship
 from labkit.command import doctor
@@ -78,6 +79,32 @@ def test_a_missing_package_is_wrong(monkeypatch):
     monkeypatch.setitem(sys.modules, "torchvision", SimpleNamespace())
     monkeypatch.setattr(machine, "version", lambda name: "not installed" if "num" in name else "1")
     assert re.findall(r"WRONG (.*)", findings()) == ["numpy not installed"]
+
+
+def test_jupyterlab_is_only_for_those_who_open_lessons(monkeypatch):
+    known = machine.version
+    monkeypatch.setattr(
+        machine, "version", lambda name: "not installed" if name == "jupyterlab" else known(name)
+    )
+    found = findings()
+    assert "WRONG" not in found and "note jupyterlab is not installed; `labkit lab`" in found
+
+
+def test_another_package_of_the_same_import_name_is_wrong(tmp_path, monkeypatch):
+    # Theirs over ours: the files of both are in one folder, and their __init__ is imported.
+    monkeypatch.setattr(labkit, "__doc__", "Tools for laboratories.")
+    assert re.findall(r"WRONG `import labkit` finds another .*`pip uninstall labkit", findings())
+    # Theirs removed, and our __init__ with it.
+    monkeypatch.setattr(labkit, "__doc__", None)
+    monkeypatch.setattr(labkit, "__file__", None)
+    assert "another package of that name, a folder without __init__.py" in findings()
+    monkeypatch.undo()
+    # Theirs installed, ours over it or elsewhere on the path.
+    other = tmp_path / "labkit-3.2.dist-info"
+    other.mkdir()
+    (other / "METADATA").write_text("Metadata-Version: 2.1\nName: labkit\nVersion: 3.2\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert "another package of this import name is installed (labkit 3.2, no summary)" in findings()
 
 
 def test_bundled_files_that_are_damaged_or_missing_are_named(data):

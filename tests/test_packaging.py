@@ -89,9 +89,11 @@ def test_everything_imported_is_a_declared_dependency(root: Path, project: dict[
 def test_environment_asks_for_the_dependencies_of_the_project(
     project: dict[str, Any], environment: dict[str, Any]
 ):
+    asked = [*project["dependencies"], *project["optional-dependencies"]["lab"]]
     wanted = {
         CONDA_NAMES.get(requirement.name, requirement.name): str(requirement.specifier)
-        for requirement in map(Requirement, project["dependencies"])
+        for requirement in map(Requirement, asked)
+        if requirement.name not in CONDA_ONLY
     }
     listed = dict(re.fullmatch(r"([\w-]+)(.*)", d).groups() for d in environment["dependencies"])
     assert {name: bound for name, bound in listed.items() if name not in CONDA_ONLY} == wanted

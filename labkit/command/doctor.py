@@ -39,7 +39,7 @@ def examine(store: Path | str | None = None) -> Findings:
 
 
 def _versions() -> Findings:
-    yield "ok", f"labkit {machine.lab_version()} in {Path(__file__).parent}"
+    yield "ok", f"labkit {machine.lab_version()} in {Path(__file__).parents[1]}"
     yield from _namesakes()
     yield "ok", f"python {platform.python_version()} on {platform.platform()}"
     for name in PACKAGES:

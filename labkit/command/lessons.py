@@ -34,7 +34,7 @@ def write_lessons(folder: Path) -> tuple[int, int]:
 
 
 def open_lab(folder: Path, options: Sequence[str] = ()) -> int:
-    """Open the first lesson of a folder in JupyterLab, and return its exit status when it is closed.
+    """Open the first lesson of a folder in JupyterLab, and return its status when it is closed.
 
     options: more words for its command line. Raises DataError where JupyterLab is not installed.
     """
