@@ -71,11 +71,25 @@ def test_the_claims_are_those_of_the_register_and_of_the_shipped_results(root: P
     assert {claim.claim for claim in claims.register()} > set(gallery.FRONT)
 
 
-def test_the_front_page_says_how_to_teach_and_to_cite(root: Path):
+def test_the_front_page_leads_to_everything(root: Path):
     readme = (root / "README.md").read_text("utf-8")
-    for heading in ("What the lab shows", "Lessons", "Deviations", "Teaching", "How to cite"):
+    for heading in ("What the lab shows", "What the papers say", "Start", "Lessons", "How to cite"):
         assert re.search(f"^## .*{heading}", readme, re.M), heading
-    assert "90 minutes" in readme and "four weeks" in readme and "CONTRIBUTING.md" in readme
+    for page in ("labkit/plain.py", "docs/claims.md", "docs/registration.md", "docs/using.md",
+                 "docs/teaching.md", "docs/deviations.md", "CONTRIBUTING.md"):  # fmt: skip
+        assert f"]({page})" in readme and (root / page).is_file(), page
+    teaching = (root / "docs" / "teaching.md").read_text("utf-8")
+    assert "90 minutes" in teaching and "four weeks" in teaching
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "data/README.md", "docs/using.md",
+                                  "docs/teaching.md", "docs/claims.md", "docs/deviations.md",
+                                  "docs/registration.md"])  # fmt: skip
+def test_links_within_the_repository_lead_somewhere(root: Path, name: str):
+    page = root / name
+    for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text("utf-8")):
+        if "://" not in target:
+            assert (page.parent / target).exists(), f"{name} links to {target}"
 
 
 def test_the_same_results_give_the_same_figure(tmp_path: Path):
