@@ -59,3 +59,16 @@ def test_only_the_plain_loops_use_the_face(root: Path):
 def test_the_package_needs_nothing_of_the_tools(root: Path):
     for path in (root / "labkit").glob("**/*.py"):
         assert not re.search(r"^\s*(from|import) tools\b", path.read_text("utf-8"), re.M), path
+
+
+def test_the_table_of_contents_names_what_is_there(root: Path):
+    page = (root / "CONTRIBUTING.md").read_text("utf-8")
+    named = re.findall(r"([^|\]]*)\[`(labkit/[\w/]+\.py)`\]\(\2\)", page)
+    assert len(named) >= 8
+    for before, path in named:
+        code = (root / path).read_text("utf-8")
+        for name in set(re.findall(r"`(\w+)`", before)) - {"Look"}:
+            defined = rf"^(def|class) {name}\b|^{name}\b.* = "
+            assert re.search(defined, code, re.M), f"{name} is not in {path}"
+    for room in re.findall(r"`(panel|experiments|engine|command|base)/(\w+)`", page):
+        assert (root / "labkit" / room[0] / f"{room[1]}.py").is_file(), room
