@@ -308,21 +308,21 @@ def test_a_damaged_file_is_not_read(tiny):
     file.write_bytes(damaged)
     with pytest.raises(DataError) as caught:
         load("mnist", validation=5)
-    for part in (str(file), expected, build.digest(damaged), "python -m tools.build_data"):
+    for part in (str(file), expected, build.digest(damaged), "`git checkout data`"):
         assert part in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["mnist/t10k-images-idx3-ubyte.gz", "SHA256SUMS"])
 def test_a_missing_file_is_named(tiny, name):
     (tiny / name).unlink()
-    with pytest.raises(DataError, match=rf"{Path(name).name}.*python -m tools\.build_data"):
+    with pytest.raises(DataError, match=rf"{Path(name).name}.*git checkout data"):
         load("mnist", validation=5)
 
 
 def test_a_damaged_list_of_digests_is_an_error_too(tiny):
     for content in ("three words here\n", ""):
         (tiny / "SHA256SUMS").write_text(content)
-        with pytest.raises(DataError, match=r"python -m tools\.build_data"):
+        with pytest.raises(DataError, match="git checkout data"):
             load("mnist", validation=5)
 
 

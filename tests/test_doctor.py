@@ -104,7 +104,10 @@ def test_another_package_of_the_same_import_name_is_wrong(tmp_path, monkeypatch)
     other.mkdir()
     (other / "METADATA").write_text("Metadata-Version: 2.1\nName: labkit\nVersion: 3.2\n")
     monkeypatch.syspath_prepend(tmp_path)
-    assert "another package of this import name is installed (labkit 3.2, no summary)" in findings()
+    assert (
+        "another package of the same import name is installed (labkit 3.2, no summary)"
+        in findings()
+    )
 
 
 def test_bundled_files_that_are_damaged_or_missing_are_named(data):

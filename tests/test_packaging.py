@@ -22,6 +22,7 @@ CONDA_NAMES = {"torch": "pytorch-cpu", "matplotlib": "matplotlib-base"}
 # In environment.yml alone: the interpreter, the installer, and Binder's too old ipykernel.
 CONDA_ONLY = {"python", "pip", "ipykernel"}
 IMPORT_NAMES = {
+    "beautifulsoup4": "bs4",
     "ipython": "IPython",
     "lazy-loader": "lazy_loader",
     "pillow": "PIL",

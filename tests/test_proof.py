@@ -95,7 +95,8 @@ def test_a_description_that_was_tampered_with_proves_nothing(data: st.DataObject
     while isinstance(part, dict):
         holder, name = part, data.draw(st.sampled_from(sorted(part)))
         part = holder[name]
-    assume(name not in ("name", "treatment") and value != holder[name])
+    same = json.dumps(value) == json.dumps(holder[name])  # lists and tuples are one in a file
+    assume(name not in ("name", "treatment") and not same)
     holder[name] = value
     assert not proves(result, trial.key)
 

@@ -33,7 +33,7 @@ def moved(text: str, old: str, new: str, version: str) -> str:
         rf"(?<=research\.google\.com/github/){SLUG}/blob/[^/]+", f"{new}/blob/v{version}", text
     )
     text = re.sub(rf"(?<=mybinder\.org/v2/gh/){SLUG}/[^/?]+", f"{new}/v{version}", text)
-    return re.sub(r'(\\?"--branch\\?", \\?")v[\d.]+', rf"\g<1>v{version}", text)
+    return re.sub(r"(--branch )v[\d.]+(?= {address})", rf"\g<1>v{version}", text)
 
 
 def rewrite(root: Path, new: str | None = None) -> list[Path]:
