@@ -75,7 +75,7 @@ def test_what_is_no_guess_is_told_and_not_kept(entered: str, tmp_path: Path):
 def test_a_choice_begins_open_and_is_kept_when_made(tmp_path: Path):
     speed = choice()
     field = field_of(speed.widget())
-    assert field.value is None and field.options[0] == ("choose", None)
+    assert field.value is None and field.label == "choose", "what the closed list shows"
     assert not (tmp_path / "guesses.json").exists()
     field.value = "later"
     assert speed.value == "later" and kept(tmp_path) == [("speed", "later")]

@@ -55,9 +55,9 @@ class Guess:
         self._value = self._checked(guessed)
         try:
             _append(Path(FILE), self._record())
-            self.said = f"{self._value} is kept in {FILE}."
+            self.said = f"{_words(self._value)} is kept in {FILE}."
         except (OSError, ValueError) as error:  # a lesson goes on, wherever it is opened
-            self.said = f"{self._value} is not kept: {FILE} cannot be written ({error})."
+            self.said = f"{_words(self._value)} is not kept: {FILE} cannot be written ({error})."
         self._tell()
 
     def __repr__(self) -> str:
@@ -72,11 +72,11 @@ class Guess:
         field: ipywidgets.Widget
         if self.options:
             choices = [("choose", None), *((option, option) for option in self.options)]
-            field = ipywidgets.Dropdown(
-                options=choices, value=self._value, description="My guess", **look
-            )
+            known: list[Value | None] = [None, *self.options]
+            at = known.index(self._value)  # where nothing is chosen, "choose" is to be seen
+            field = ipywidgets.Dropdown(options=choices, index=at, description="My guess", **look)
         else:
-            shown = "" if self._value is None else f"{self._value:g}"
+            shown = "" if self._value is None else _words(self._value)
             field = ipywidgets.Text(
                 value=shown, placeholder="a number", description="My guess", **look
             )
@@ -118,6 +118,10 @@ class Guess:
         return {"name": self.name, "question": self.question, "guess": self._value, "when": now}
 
 
+def _words(value: Value) -> str:
+    return value if isinstance(value, str) else f"{value:g}"
+
+
 def guess(
     name: str,
     question: str,
@@ -152,8 +156,8 @@ def with_guess(
         return picture
     if not isinstance(value, str):
         _draw(picture.figure.axes[panel], axis, value * scale)
-        value = f"{value:g}"
-    return Picture(picture.figure, f"{picture.summary} Your guess: {value}.", picture.table)
+    said = f"{picture.summary} Your guess: {_words(value)}."
+    return Picture(picture.figure, said, picture.table)
 
 
 def _draw(axes: Any, axis: str, place: float) -> None:
@@ -164,15 +168,17 @@ def _draw(axes: Any, axis: str, place: float) -> None:
     low, high = min(*limits, place), max(*limits, place)
     ends = (low, high) if limits[0] <= limits[1] else (high, low)
     getattr(axes, f"set_{axis}lim")(*ends)
+    where: dict[str, Any]
     if axis == "x":
         axes.axvline(place, **_LOOK)
-        where = {"x": place, "y": 0.98, "rotation": 90, "va": "top", "ha": "right"}
-        transform = axes.get_xaxis_transform()
+        at, away, transform = (place, 0.98), (-3, 0), axes.get_xaxis_transform()
+        where = {"rotation": 90, "va": "top", "ha": "right"}
     else:
         axes.axhline(place, **_LOOK)
-        where = {"x": 0.02, "y": place, "va": "bottom", "ha": "left"}
-        transform = axes.get_yaxis_transform()
-    axes.text(s="your guess", color=_LOOK["color"], fontsize="small", transform=transform, **where)
+        at, away, transform = (0.02, place), (0, 2), axes.get_yaxis_transform()
+        where = {"va": "bottom", "ha": "left"}
+    look = {"color": _LOOK["color"], "fontsize": "small", "textcoords": "offset points"}
+    axes.annotate("your guess", at, away, xycoords=transform, **look, **where)
 
 
 def read_guesses(folder: Path | str = ".") -> pd.DataFrame:
