@@ -120,9 +120,13 @@ def silent_pictures(notebook: NotebookNode) -> list[str]:
     return found
 
 
+COUNTS = ("seeds", "rounds", "round", "iterations", "early_stop", "rewind", "k", "weights")
+
+
 def counts_with_a_point(notebook: NotebookNode) -> list[str]:
     """Columns of the tables that an executed notebook shows in which every number ends in ".0": a
-    count that has been made a float. (One number alone may end so by chance, unless it is large.)
+    count that has been made a float. Small numbers, such as ratios, may end so by chance, unless
+    the column is called by what is counted.
     """
     found = []
     for data in _displayed(notebook):
@@ -135,8 +139,9 @@ def counts_with_a_point(notebook: NotebookNode) -> list[str]:
             for number, column in enumerate(reversed(list(zip(*rows, strict=False)))):
                 known = [value.replace(",", "") for value in column if value]
                 whole = known and all(re.fullmatch(r"[-+]?\d+\.0+", value) for value in known)
-                if whole and (len(known) > 1 or abs(float(known[0])) >= 1_000):
-                    found.append(f"{titles[-1 - number] if titles else ''}: {', '.join(column)}")
+                title = titles[-1 - number] if titles else ""
+                if whole and (title in COUNTS or max(map(abs, map(float, known))) >= 1_000):
+                    found.append(f"{title}: {', '.join(column)}")
     return found
 
 

@@ -428,11 +428,13 @@ def test_a_lost_kernel_is_a_fault(run: Run):
 
 def test_a_count_that_became_a_float_is_found():
     shown = new_code_cell()
-    rows = pd.DataFrame({"weights": [389216.0, 12.0], "share": [0.5, 1.0]})
+    rows = pd.DataFrame({"stored": [389216.0, 12.0], "share": [0.5, 1.0], "ratio": [1.0, 3.0]})
     html = rows.to_html()
     shown.outputs = [nbformat.v4.new_output("display_data", {"text/html": html})]
-    assert counts_with_a_point(new_notebook(cells=[shown])) == ["weights: 389216.0, 12.0"]
-    shown.outputs[0].data["text/html"] = rows.astype({"weights": int}).to_html()
+    assert counts_with_a_point(new_notebook(cells=[shown])) == ["stored: 389216.0, 12.0"]
+    shown.outputs[0].data["text/html"] = rows.rename(columns={"ratio": "seeds"}).to_html()
+    assert "seeds: 1.0, 3.0" in counts_with_a_point(new_notebook(cells=[shown]))
+    shown.outputs[0].data["text/html"] = rows.astype({"stored": int}).to_html()
     assert counts_with_a_point(new_notebook(cells=[shown])) == []
 
 
