@@ -37,6 +37,7 @@ SHAPES = {  # network -> its images
     "conv-2": (2, 4, 4),
     "resnet-8-w2": (3, 16, 16),
     "vgg-small": (1, 16, 16),
+    "vit-2-4": (1, 8, 8),
 }
 SGD = Recipe(
     "sgd", 0.1, momentum=0.9, weight_decay=1e-3, batch_size=8, iterations=10, milestones=(0.5, 0.8)

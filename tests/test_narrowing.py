@@ -107,7 +107,7 @@ def test_to_prune_units_that_do_nothing_changes_no_output(name, criterion, scope
             own += [norm.weight, norm.bias, norm.mean] if norm else []
             for tensor in own:
                 if tensor is not None:
-                    tensor[idle[unit.layer]] = 0
+                    tensor[idle[unit.layer].repeat_interleave(unit.size, 1)] = 0
     share = sum(i[0].sum().item() for i in idle.values()) / sum(i.shape[1] for i in idle.values())
     rate = 0.5 if scope == "layerwise" else share
     masks = pruned(network, Pruning("structured", criterion, scope, rate))
@@ -155,7 +155,7 @@ rates = st.floats(0.01, 0.99)
 
 @settings(deadline=None, max_examples=30)
 @given(
-    name=st.sampled_from(["lenet-8-6", "conv-2", "resnet-8-w2"]),
+    name=st.sampled_from(["lenet-8-6", "conv-2", "resnet-8-w2", "vit-2-4"]),
     criterion=st.sampled_from(["magnitude", "random"]),
     scope=st.sampled_from(["layerwise", "global"]),
     rate=rates,
@@ -186,7 +186,7 @@ def test_every_layer_keeps_a_unit_and_pruned_units_never_come_back(
 
 
 @settings(deadline=None, max_examples=20)
-@given(name=st.sampled_from(["lenet-8-6", "conv-2", "resnet-8-w2"]), rate=rates)
+@given(name=st.sampled_from(["lenet-8-6", "conv-2", "resnet-8-w2", "vit-2-4"]), rate=rates)
 def test_to_widen_undoes_to_narrow(name, rate):
     network = population(name)
     masks, units = pruned(network, Pruning("structured", "random", rate=rate)), network.units()
@@ -250,7 +250,7 @@ def test_what_is_removable_is_what_one_layer_writes_and_the_next_reads(name):
     network = population(name)
     layers = dict(network.named_modules())
     for unit in network.units():
-        outputs = layers[unit.layer].weight.shape[1]
+        outputs = layers[unit.layer].weight.shape[1] // unit.size
         assert layers[unit.reader].weight.shape[2] % outputs == 0
         assert (unit.norm is not None) == (name in NORMALISED)
         if unit.norm is not None:
@@ -270,6 +270,28 @@ def test_weights_and_arithmetic_are_those_that_torch_counts_in_the_narrow_networ
     counted = counter.get_total_flops()
     assert flops(small, SHAPES[name], masks).item() == counted
     assert flops(network, SHAPES[name], masks).item() == counted, "masked, it is counted the same"
+
+
+def test_a_head_goes_as_a_whole_with_its_queries_keys_values_and_what_reads_them():
+    network = population("vit-2-4")
+    masks, units = full_masks(network), network.units()
+    attention = units[0]
+    assert (attention.layer, attention.reader) == ("layers.3.qkv", "layers.3.out")
+    assert list(network.widths().values()) == [4, 96, 4, 96]
+    alive = surviving_units(masks, units)
+    alive[attention.layer] = torch.tensor([[True, False, True, True]] * 2)  # head 1 goes
+    kept = keep_units(masks, units, alive)
+    rows, columns = kept["layers.3.qkv.weight"][0].any(1), kept["layers.3.out.weight"][0].any(0)
+    assert (~rows).nonzero().flatten().tolist() == list(range(24, 48)), "its q, k and v rows"
+    assert (~columns).nonzero().flatten().tolist() == list(range(8, 16)), "its columns of out"
+    small = narrow(network, kept)
+    assert [t.shape[1] for n, t in small.state().items() if "layers.3.qkv" in n] == [72, 72]
+    assert torch.equal(small.state()["layers.3.out.bias"], network.state()["layers.3.out.bias"])
+    every_head = Pruning("structured", rate=0.99, scope="global")
+    last = surviving_units(pruned(network, every_head), units)
+    assert all(layer.any(1).all() for layer in last.values()), "one of each layer stays"
+    only_heads = Pruning("structured", layer_rates=(0.75, 0, 0.75, 0))
+    assert list(narrow(network, pruned(network, only_heads)).widths().values()) == [1, 96, 1, 96]
 
 
 def test_replicas_of_different_widths_cannot_be_side_by_side():

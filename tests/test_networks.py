@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from labkit import build, generator, stack
-from labkit.engine.networks import Population
+from labkit.engine.networks import Attention, Population
 
 SMALL = ("lenet-300-100", "lenet-7-6-5", "conv-2", "conv-4", "conv-6", "vgg-small")
 RESIDUAL = ("resnet-8", "resnet-14", "resnet-20", "resnet-8-w4")
@@ -46,9 +46,60 @@ class PlainBlock(nn.Module):
         return F.relu(y + (x if self.shortcut is None else self.shortcut(x)))
 
 
+class PlainPatches(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:  # (B, 3, 16, 16) -> (B, 16, 48)
+        rows = [patch for row in x.split(4, 2) for patch in row.split(4, 3)]
+        return torch.stack([patch.flatten(1) for patch in rows], 1)
+
+
+class PlainPositions(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(16, 48))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.weight
+
+
+class PlainAttention(nn.Module):
+    def __init__(self, heads: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(48)
+        self.qkv = nn.Linear(48, 24 * heads)
+        self.out = nn.Linear(8 * heads, 48)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        results = []
+        for head in self.qkv(self.norm(x)).split(24, 2):
+            query, key, value = head.split(8, 2)
+            weights = (query @ key.mT / math.sqrt(8)).softmax(2)  # (B, T, T)
+            results.append(weights @ value)
+        return x + self.out(torch.cat(results, 2))
+
+
+class PlainPerceptron(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(48)
+        self.hidden, self.out = nn.Linear(48, 96), nn.Linear(96, 48)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.out(F.relu(self.hidden(self.norm(x))))
+
+
+class PlainMean(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.mean(1)
+
+
 def plain(name: str) -> nn.Sequential:
     """The same architecture, written without a replica axis."""
     family, *sizes = name.split("-")
+    if family == "vit":
+        parts: list[nn.Module] = [PlainPatches(), nn.Linear(48, 48), PlainPositions()]
+        for _ in range(int(sizes[0])):
+            parts += [PlainAttention(int(sizes[1])), PlainPerceptron()]
+        return nn.Sequential(*parts, nn.LayerNorm(48), PlainMean(), nn.Linear(48, 10))
     if family == "lenet":
         widths = [math.prod(SHAPE), *map(int, sizes)]
         layers: list[nn.Module] = [nn.Flatten()]
@@ -103,7 +154,7 @@ def copy_replica(network: Population, replica: int, target: nn.Sequential) -> nn
 
 
 @pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
-@pytest.mark.parametrize("name", [*SMALL, *RESIDUAL])
+@pytest.mark.parametrize("name", [*SMALL, *RESIDUAL, "vit-2-8"])
 def test_every_replica_has_the_output_and_gradients_of_plain_torch(name: str, training: bool):
     network = population(name).double().train(training)
     images = torch.randn(2, 5, *SHAPE, generator=generator(1, "images")).double()
@@ -174,7 +225,32 @@ def test_a_replica_is_drawn_from_its_own_generator_alone():
         assert torch.equal(tensor, alone.state()[name])
 
 
-@pytest.mark.parametrize("name", ["lenet-7-6-5", "conv-2", "resnet-8-w4"])
+@torch.no_grad()
+def test_attention_is_that_of_torch_with_its_rows_sorted_by_head():
+    layer = Attention(1, 48, heads=6, size=8).double()  # torch's own has heads of width / heads
+    for parameter in layer.parameters():
+        parameter.normal_(std=0.3, generator=generator(3, "weights"))
+    other = nn.MultiheadAttention(48, 6, batch_first=True).double()
+    by_head = layer.qkv.weight[0].view(6, 3, 8, 48)  # torch has all queries, all keys, all values
+    other.in_proj_weight.copy_(by_head.transpose(0, 1).reshape(144, 48))
+    other.in_proj_bias.copy_(layer.qkv.bias[0].view(6, 3, 8).transpose(0, 1).reshape(144))
+    other.out_proj.weight.copy_(layer.out.weight[0])
+    other.out_proj.bias.copy_(layer.out.bias[0])
+    x = torch.randn(5, 16, 48, generator=generator(1, "tokens")).double()
+    normal = F.layer_norm(x, (48,), layer.norm.weight[0], layer.norm.bias[0])
+    expected = x + other(normal, normal, normal, need_weights=False)[0]
+    torch.testing.assert_close(layer(x.flatten(0, 1)[None])[0], expected.flatten(0, 1))
+
+
+def test_a_vision_transformer_has_a_place_for_every_patch_and_cuts_images_evenly():
+    network = build("vit-2-8", (1, 28, 28), 10).initialise([generator(0, "a")])
+    assert sum(p.numel() for p in network.parameters()) == 47_914
+    assert network.state()["layers.2.weight"].std().item() == pytest.approx(0.5, rel=0.05)
+    with pytest.raises(ValueError, match="vit-2-8 must have height and width that 4 divides"):
+        build("vit-2-8", (1, 30, 30), 10)
+
+
+@pytest.mark.parametrize("name", ["lenet-7-6-5", "conv-2", "resnet-8-w4", "vit-2-3"])
 def test_indexing_gives_replicas_and_stacking_puts_them_back(name: str):
     network = population(name, 3).eval()
     images = torch.randn(3, 2, *SHAPE, generator=generator(1, "images"))

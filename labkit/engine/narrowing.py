@@ -1,4 +1,4 @@
-"""Narrowing: networks without their pruned neurons and filters.
+"""Narrowing: networks without their pruned neurons, filters and attention heads.
 
 Structured pruning removes units: rows of one layer's weight, with their biases and batch
 normalisation, and the columns with which the next layer reads them. Masks can say that too, as rows
@@ -22,7 +22,8 @@ Alive = dict[str, Tensor]  # name of a layer -> bool (R, units), True where the 
 
 def surviving_units(masks: Masks, units: Sequence[Units]) -> Alive:
     """The units that have any weight left, of each layer."""
-    return {unit.layer: masks[f"{unit.layer}.weight"].flatten(2).any(2) for unit in units}
+    rows = {unit: masks[f"{unit.layer}.weight"].flatten(2).any(2) for unit in units}
+    return {unit.layer: row.unflatten(1, (-1, unit.size)).any(2) for unit, row in rows.items()}
 
 
 def keep_units(masks: Masks, units: Sequence[Units], alive: Alive) -> Masks:
@@ -104,10 +105,12 @@ def _cuts(
         own = [f"{unit.layer}.weight", f"{unit.layer}.bias"]
         if unit.norm is not None:
             own += [f"{unit.norm}.{name}" for name in ("weight", "bias", "mean", "variance")]
-        cuts += [(name, 1, survives) for name in own if name in tensors]
+        rows = survives.repeat_interleave(unit.size, 1)
+        cuts += [(name, 1, rows) for name in own if name in tensors]
         reader = f"{unit.reader}.weight"
         if reader in tensors:
-            # A dense layer after convolutions reads every pixel of a filter's output.
+            # A dense layer after convolutions reads every pixel of a filter's output, and one after
+            # attention all that a head gives.
             each = sizes[reader].shape[2] // survives.shape[1]
             cuts.append((reader, 2, survives.repeat_interleave(each, 1)))
     return cuts

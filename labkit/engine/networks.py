@@ -7,7 +7,9 @@ replica, and batch normalisation sees R x C separate channels. A *state* is the 
 these tensors by name, and so is a set of masks: everything that prunes, rewinds, saves or
 interpolates networks works on such dictionaries.
 
-Dense layers pass activations as (R, B, features), convolutional ones as (B, R x channels, H, W).
+Dense layers pass activations as (R, B, features), convolutional ones as (B, R x channels, H, W),
+and transformers as (R, B x tokens, features), the tokens of an image one after the other: so a
+dense layer is the same for all.
 """
 
 import copy
@@ -169,17 +171,106 @@ class Block(nn.Module):
         return F.relu(self.norm2(self.conv2(y)) + self.shortcut(x))
 
 
+TOKENS = 16  # of an image: 4 x 4 patches
+
+
+class Patches(nn.Module):
+    """Images cut into 4 x 4 patches, each a token of its pixels."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.channels = channels
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, R * C, H, W) -> (R, B * T, C * H/4 * W/4)
+        batch, _, height, width = x.shape
+        cut = x.reshape(batch, -1, self.channels, 4, height // 4, 4, width // 4)
+        tokens = cut.permute(1, 0, 3, 5, 2, 4, 6)  # (R, B, row, column, C, height, width)
+        return tokens.reshape(len(tokens), batch * TOKENS, -1)
+
+
+class Positions(nn.Module):
+    """R tables of what is added to a token for its place. weight: (R, T, width)."""
+
+    deviation = 0.5  # with the usual 0.02 a short training does not find out where a patch is
+
+    def __init__(self, replicas: int, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(replicas, TOKENS, width))
+
+    def forward(self, x: Tensor) -> Tensor:  # (R, B * T, width), the same out
+        return (x.unflatten(1, (-1, TOKENS)) + self.weight.unsqueeze(1)).flatten(1, 2)
+
+
+class LayerNorm(nn.Module):
+    """R layer normalisations. weight, bias: (R, width)."""
+
+    def __init__(self, replicas: int, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(replicas, width))
+        self.bias = nn.Parameter(torch.zeros(replicas, width))
+
+    def forward(self, x: Tensor) -> Tensor:  # (R, B * T, width), the same out
+        normal = F.layer_norm(x, x.shape[2:])
+        return torch.addcmul(self.bias.unsqueeze(1), normal, self.weight.unsqueeze(1))
+
+
+class Attention(nn.Module):
+    """Residual self-attention, normalised first (Xiong et al. 2020), of heads of `size`.
+
+    qkv: one Dense, its rows head by head, of each head the query, the key and the value: so a head
+    is 3 x size rows that follow each other, and `size` columns of `out`.
+    """
+
+    def __init__(self, replicas: int, width: int, heads: int, size: int) -> None:
+        super().__init__()
+        self.size = size  # stays, however many heads are removed
+        self.norm = LayerNorm(replicas, width)
+        self.qkv = Dense(replicas, width, heads * 3 * size, GLOROT)
+        self.out = Dense(replicas, heads * size, width, GLOROT)
+
+    def forward(self, x: Tensor) -> Tensor:  # (R, B * T, width), the same out
+        split = self.qkv(self.norm(x)).unflatten(2, (-1, 3, self.size))
+        beside = split.unflatten(1, (-1, TOKENS)).flatten(0, 1)  # (R * B, T, heads, 3, size)
+        query, key, value = beside.permute(3, 0, 2, 1, 4)  # (R * B, heads, T, size) each
+        mixed = F.scaled_dot_product_attention(query, key, value)
+        heads = mixed.transpose(1, 2).flatten(2)  # (R * B, T, heads * size)
+        return x + self.out(heads.reshape(*x.shape[:2], -1))
+
+
+class Perceptron(nn.Module):
+    """A residual layer of hidden neurons for each token by itself, normalised first."""
+
+    def __init__(self, replicas: int, width: int, hidden: int) -> None:
+        super().__init__()
+        self.norm = LayerNorm(replicas, width)
+        self.hidden = Dense(replicas, width, hidden, HE)
+        self.out = Dense(replicas, hidden, width, GLOROT)
+
+    def forward(self, x: Tensor) -> Tensor:  # (R, B * T, width), the same out
+        return x + self.out(F.relu(self.hidden(self.norm(x))))
+
+
+class OverTokens(nn.Module):
+    """The mean over the tokens of an image."""
+
+    def forward(self, x: Tensor) -> Tensor:  # (R, B * T, width) -> (R, B, width)
+        return x.unflatten(1, (-1, TOKENS)).mean(2)
+
+
 @dataclass(frozen=True)
 class Units:
-    """Neurons or filters that structured pruning can remove, by the names of their modules.
+    """Neurons, filters or attention heads that structured pruning can remove, by the names of their
+    modules.
 
     layer: the Dense or Conv that computes them. norm: their batch normalisation, or None.
-    reader: the Dense or Conv that takes them in.
+    reader: the Dense or Conv that takes them in. size: rows of the layer's weight that make a unit,
+    the queries, keys and values of a head, else 1.
     """
 
     layer: str
     norm: str | None
     reader: str
+    size: int = 1
 
 
 class Population(nn.Module):
@@ -241,8 +332,8 @@ class Population(nn.Module):
         }
 
     def units(self) -> list[Units]:
-        """The layers whose units can be removed, input to output: hidden neurons, filters, and of
-        residual blocks the inner filters, since all blocks of a stage share the outer ones.
+        """The layers whose units can be removed, input to output: hidden neurons, filters, heads,
+        and of residual blocks the inner filters, since all blocks of a stage share the outer ones.
         """
         found: list[Units] = []
         layer: str | None = None  # the latest whose units only the next layer will read
@@ -252,6 +343,12 @@ class Population(nn.Module):
             if isinstance(module, Block):
                 found.append(Units(f"{name}.conv1", f"{name}.norm1", f"{name}.conv2"))
                 layer = None
+            elif isinstance(module, Attention):
+                found.append(Units(f"{name}.qkv", None, f"{name}.out", size=3 * module.size))
+                layer = None
+            elif isinstance(module, Perceptron):
+                found.append(Units(f"{name}.hidden", None, f"{name}.out"))
+                layer = None
             elif isinstance(module, BatchNorm):
                 norm = name
             elif isinstance(module, Dense | Conv):
@@ -260,21 +357,32 @@ class Population(nn.Module):
                 layer, norm = name, None
         return found
 
+    def widths(self) -> dict[str, int]:
+        """How many units there are: name of a layer that has any to lose -> neurons, filters or
+        heads.
+        """
+        layers = dict(self.named_modules())
+        rows = {unit: layers[unit.layer].weight.shape[1] for unit in self.units()}
+        return {unit.layer: int(count) // unit.size for unit, count in rows.items()}
+
     @neutral()
     @torch.no_grad()
     def initialise(
         self, generators: Iterable[torch.Generator], *, gamma: float = 1.0
     ) -> "Population":
         """Draw new weights, replica r with the r-th (CPU) generator; biases and betas become 0,
-        gammas `gamma`, statistics those of standard normal activations. Returns the population.
+        gammas `gamma` (of layer normalisation 1), statistics those of standard normal activations.
+        Returns the population.
         """
         for replica, generator in enumerate(generators):
             for module in self.modules():
-                if isinstance(module, Dense | Conv):
+                if isinstance(module, Dense | Conv | Positions):
                     weight = module.weight[replica]
                     weight.copy_(torch.randn(weight.shape, generator=generator) * module.deviation)
-                    if module.bias is not None:
+                    if not isinstance(module, Positions) and module.bias is not None:
                         module.bias[replica] = 0
+                elif isinstance(module, LayerNorm):
+                    module.weight[replica], module.bias[replica] = 1, 0
                 elif isinstance(module, BatchNorm):
                     module.weight[replica], module.bias[replica] = gamma, 0
                     module.mean[replica], module.variance[replica] = 0, 1
@@ -303,9 +411,13 @@ VGG: dict[str, tuple[int, ...]] = {  # convolutions per stage of 64, 128, 256, 5
     "19": (2, 2, 4, 4, 4),
 }
 RESNET = {8: 1, 14: 2, 20: 3, 56: 9}  # depth -> blocks per stage, (depth - 2) / 6
-ZOO = "lenet-300-100 (any widths), conv-2/4/6, vgg-small/11/16/19, resnet-8/14/20/56 (width: -w32)"
+ZOO = (
+    "lenet-300-100 (any widths), conv-2/4/6, vgg-small/11/16/19, resnet-8/14/20/56 (width: -w32), "
+    "vit-2-8 (blocks and heads)"
+)
 _LENET = re.compile(r"lenet((?:-[1-9][0-9]{0,4})+)")
 _RESNET = re.compile(r"resnet-(8|14|20|56)(?:-w([1-9][0-9]{0,3}))?")
+_VIT = re.compile(r"vit-([1-9][0-9]?)-([1-9][0-9]?)")
 
 
 def validate_network(name: str) -> None:
@@ -313,6 +425,7 @@ def validate_network(name: str) -> None:
     known = isinstance(name, str) and (
         _LENET.fullmatch(name)
         or _RESNET.fullmatch(name)
+        or _VIT.fullmatch(name)
         or name in {f"conv-{depth}" for depth in CONV}
         or name in {f"vgg-{depth}" for depth in (*VGG, "small")}
     )
@@ -336,6 +449,11 @@ def build(
         layers = _lenet(replicas, channels * height * width, widths, classes)
     elif match := _RESNET.fullmatch(name):
         layers = _resnet(replicas, channels, RESNET[int(match[1])], int(match[2] or 16), classes)
+    elif match := _VIT.fullmatch(name):
+        if height % 4 or width % 4:
+            sides = f"height and width that 4 divides, not {height} x {width}"
+            raise ValueError(f"images for {name} must have {sides}")
+        layers = _vit(replicas, image_shape, int(match[1]), int(match[2]), classes)
     else:
         family, depth = name.split("-")
         pools = int(depth) // 2 if family == "conv" else 4
@@ -413,6 +531,21 @@ def _resnet(replicas: int, channels: int, blocks: int, width: int, classes: int)
             layers.append(Block(replicas, channels, outputs, outputs, stride))
             channels = outputs
     return [*layers, Average(), Flatten(replicas), Dense(replicas, channels, classes, HE)]
+
+
+def _vit(
+    replicas: int, shape: tuple[int, int, int], blocks: int, heads: int, classes: int
+) -> list[nn.Module]:
+    """A small vision transformer (Dosovitskiy et al. 2021): 16 tokens of width 48, heads of 8, 96
+    hidden neurons, ReLU for speed, the mean of the tokens in place of a token for the class.
+    """
+    channels, height, width = shape
+    pixels = channels * height * width // TOKENS
+    layers: list[nn.Module] = [Patches(channels), Dense(replicas, pixels, 48, GLOROT)]
+    layers.append(Positions(replicas, 48))
+    for _ in range(blocks):
+        layers += [Attention(replicas, 48, heads, size=8), Perceptron(replicas, 48, hidden=96)]
+    return [*layers, LayerNorm(replicas, 48), OverTokens(), Dense(replicas, 48, classes, GLOROT)]
 
 
 def stack(populations: Sequence[Population]) -> Population:

@@ -12,14 +12,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from labkit.base.validation import choice, fraction, keep, several
+from labkit.base.validation import choice, fraction, keep, several, whole
 from labkit.engine.data import Data
 from labkit.engine.narrowing import Alive, keep_units, surviving_units
-from labkit.engine.networks import Masks, Population, State, Units
+from labkit.engine.networks import TOKENS, Attention, Masks, Population, State, Units
 
 CRITERIA = {
-    "unstructured": ("magnitude", "obd", "random"),
-    "structured": ("magnitude", "gamma", "random"),
+    "unstructured": ("magnitude", "obd", "random", "snip", "grasp", "synflow", "same-sign"),
+    "structured": ("magnitude", "gamma", "random", "gate"),
 }
 KINDS = tuple(CRITERIA)
 SCOPES = ("layerwise", "global")
@@ -36,6 +36,13 @@ class Pruning:
         "obd": the diagonal saliency h w^2 / 2 (LeCun et al. 1989), h as `curvature` estimates it.
         "gamma": |gamma| of the unit's batch normalisation (network slimming, Liu et al. 2017).
         "random": anything may go.
+        "snip", "grasp", "synflow": made for networks before training, with `at` 0; "gate": of
+        units, attention heads above all; "same-sign": what has kept its first sign and grown. See
+        `labkit.engine.saliency`.
+    at: the iteration of the dense network whose weights decide the masks of all rounds: 0, before
+        training (Lee et al. 2019); some early one, when the ticket is drawn (You et al. 2020); or
+        the last, for one-shot masks of every density. None: in every round those that the round
+        before has trained.
     scope: "layerwise" prunes every layer by its rate, which Liu et al. 2019 call predefined;
         "global" ranks all layers together, which they call automatic.
     rate: share of the survivors removed per round, in (0, 1): weights, or units.
@@ -57,6 +64,7 @@ class Pruning:
     conv_rate: float | None = None
     output_rate: float | None = None
     layer_rates: tuple[float, ...] = ()
+    at: int | None = None
 
     def __post_init__(self) -> None:
         choice("pruning.kind", self.kind, KINDS)
@@ -67,6 +75,7 @@ class Pruning:
             rate=fraction("pruning.rate", self.rate, zero=False),
             conv_rate=fraction("pruning.conv_rate", self.conv_rate, optional=True),
             output_rate=fraction("pruning.output_rate", self.output_rate, optional=True),
+            at=whole("pruning.at", self.at, 0, optional=True),
             layer_rates=tuple(
                 fraction("pruning.layer_rates", rate)
                 for rate in several("pruning.layer_rates", self.layer_rates)
@@ -79,6 +88,13 @@ class Pruning:
             _refuse("conv_rate", self.conv_rate, (None,), together)
             _refuse("output_rate", self.output_rate, (None, 0), together)
             _refuse("layer_rates", self.layer_rates, ((),), together)
+        elif self.criterion == "synflow":
+            _refuse("scope", self.scope, ("global",), "with synflow, whose flow no layer has alone")
+        if self.criterion == "gamma" and self.at == 0:
+            raise ValueError(
+                "pruning.at must be at least 1, or None, with the criterion gamma, not 0: before "
+                "training all gammas are equal, and a ranking of ties removes the first layers"
+            )
         if self.structured:
             _refuse("conv_rate", self.conv_rate, (None,), units)
             _refuse("output_rate", self.output_rate, (None,), units)
@@ -139,29 +155,33 @@ def prune(
     *,
     units: Sequence[Units] = (),
     curvature: State | None = None,
+    scores: State | None = None,
 ) -> Masks:
     """The masks after one more round.
 
     weights: the trained weights, name -> (R, ...); may hold other tensors too.
     masks: the masks they were trained with. generators: one per replica, for random scores.
     units: `network.units()`, what structured pruning can remove. curvature: what the function of
-    that name returns, for the criterion "obd". Raises ValueError where one of these is missing.
+    that name returns, for the criterion "obd". scores: for those of `labkit.engine.saliency`, what
+    `scores_of` returns there. Raises ValueError where one of these is missing.
     """
     if pruning.structured:
-        return _prune_units(pruning, weights, masks, generators, units)
+        return _prune_units(pruning, weights, masks, generators, units, scores)
     if pruning.criterion == "random":
         scores = {name: _random(mask, generators) for name, mask in masks.items()}
     elif pruning.criterion == "magnitude":
         scores = {name: weights[name].abs() for name in masks}
-    elif curvature is None:
-        raise ValueError("curvature must be given for the criterion obd, not None")
-    else:
+    elif pruning.criterion == "obd":
+        if curvature is None:
+            raise ValueError("curvature must be given for the criterion obd, not None")
         scores = {name: curvature[name] * weights[name] ** 2 / 2 for name in masks}
+    elif scores is None:
+        raise ValueError(f"scores must be given for the criterion {pruning.criterion}, not None")
     rates = pruning.rates(masks)
     if pruning.scope == "layerwise":
         return {name: remove_lowest(scores[name], masks[name], rates[name]) for name in masks}
     ranked = {name: masks[name] for name in masks if rates[name] > 0}
-    return masks | _remove_lowest_of_all(scores, ranked, pruning.rate)
+    return masks | remove_lowest_of_all(scores, ranked, pruning.rate)
 
 
 def _prune_units(
@@ -170,9 +190,12 @@ def _prune_units(
     masks: Masks,
     generators: Sequence[torch.Generator],
     units: Sequence[Units],
+    given: State | None,
 ) -> Masks:
     if not units:
         raise ValueError("units must be those of a network with hidden layers, not none")
+    if pruning.criterion == "gate" and given is None:
+        raise ValueError("scores must be given for the criterion gate, not None")
     alive = surviving_units(masks, units)
     scores: Alive = {}
     for unit in units:
@@ -183,10 +206,14 @@ def _prune_units(
             if unit.norm is None:
                 raise ValueError(f"the criterion gamma needs batch normalisation after {name}")
             scores[unit.layer] = weights[f"{unit.norm}.weight"].abs()
+        elif given is not None:
+            scores[unit.layer] = given[unit.layer].clone()  # the best of it is marked below
         else:
-            total = (weights[name] * masks[name]).abs().flatten(2).sum(2)
-            incoming = masks[name].flatten(2).sum(2).clamp(min=1)
-            scores[unit.layer] = total / incoming if pruning.scope == "global" else total
+            rows = (weights[name] * masks[name]).abs().flatten(2).sum(2)
+            total = rows.unflatten(1, (-1, unit.size)).sum(2)  # (R, units)
+            incoming = masks[name].flatten(2).sum(2).unflatten(1, (-1, unit.size)).sum(2)
+            score = total / incoming.clamp(min=1) if pruning.scope == "global" else total
+            scores[unit.layer] = score
     if pruning.scope == "layerwise":
         rates = pruning.layer_rates or (pruning.rate,) * len(units)
         pairs = zip(alive, rates, strict=True)
@@ -195,7 +222,7 @@ def _prune_units(
         for name, score in scores.items():  # the best unit of each layer stays
             best = score.masked_fill(~alive[name], -torch.inf).argmax(1, keepdim=True)
             score.scatter_(1, best, torch.inf)
-        kept = _remove_lowest_of_all(scores, alive, pruning.rate, least=len(units))
+        kept = remove_lowest_of_all(scores, alive, pruning.rate, least=len(units))
     return keep_units(masks, units, kept)
 
 
@@ -219,8 +246,8 @@ def remove_lowest(scores: Tensor, mask: Tensor, rate: float, *, least: int = 0) 
     return kept.view_as(mask)
 
 
-def _remove_lowest_of_all(scores: State, masks: Masks, rate: float, least: int = 0) -> Masks:
-    """The same, of all layers together."""
+def remove_lowest_of_all(scores: State, masks: Masks, rate: float, least: int = 0) -> Masks:
+    """The same, of all layers together; name -> (R, ...)."""
     kept = remove_lowest(
         torch.cat([scores[name].flatten(1) for name in masks], 1),
         torch.cat([mask.flatten(1) for mask in masks.values()], 1),
@@ -256,12 +283,12 @@ def densities(pruning: Pruning, network: Population, rounds: int) -> tuple[float
 def _unit_densities(pruning: Pruning, network: Population, rounds: int) -> tuple[float, ...]:
     units, weights = network.units(), network.prunable()
     rates = pruning.layer_rates or (pruning.rate,) * len(units)
-    whole = {unit.layer: weights[f"{unit.layer}.weight"].shape[1] for unit in units}
-    alive = dict(whole)
+    wide = network.widths()
+    alive = dict(wide)
     written_by = {f"{unit.reader}.weight": unit.layer for unit in units}
 
     def share(layer: str | None) -> float:  # of a layer's units that are left
-        return alive[layer] / whole[layer] if layer in alive else 1.0
+        return alive[layer] / wide[layer] if layer in alive else 1.0
 
     def density() -> float:  # rows go with a layer's own units, columns with those it reads
         kept = (
@@ -349,7 +376,8 @@ def _random(mask: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
 
 def flops(network: Population, image_shape: tuple[int, int, int], masks: Masks) -> Tensor:
     """Multiplications and additions of one forward pass over one image with the surviving weights
-    of dense and convolutional layers (biases, normalisation and pooling left out), (R,).
+    of dense and convolutional layers, and between the tokens of surviving attention heads, (R,);
+    biases, normalisation and pooling are left out.
 
     A count of arithmetic, as the papers give it; masked weights cost as much time as others.
     """
@@ -357,7 +385,8 @@ def flops(network: Population, image_shape: tuple[int, int, int], masks: Masks) 
 
     def count(name: str) -> Callable[[nn.Module, object, Tensor], None]:
         def hook(layer: nn.Module, _: object, output: Tensor) -> None:
-            sizes[f"{name}.weight"] = output[0, 0].numel() if output.ndim == 4 else 1
+            pixels = output[0, 0].numel() if output.ndim == 4 else output.shape[1]  # or tokens
+            sizes[f"{name}.weight"] = pixels
 
         return hook
 
@@ -371,7 +400,12 @@ def flops(network: Population, image_shape: tuple[int, int, int], masks: Masks) 
     network.train(training)
     for hook in hooks:
         hook.remove()
-    return torch.stack([2 * sizes[n] * mask.flatten(1).sum(1) for n, mask in masks.items()]).sum(0)
+    found = [2 * sizes[n] * mask.flatten(1).sum(1) for n, mask in masks.items()]
+    alive = surviving_units(masks, network.units())
+    for name, layer in layers.items():
+        if isinstance(layer, Attention):  # queries by keys, and their weights by values
+            found.append(alive[f"{name}.qkv"].sum(1) * 2 * 2 * TOKENS**2 * layer.size)
+    return torch.stack(found).sum(0)
 
 
 def _refuse(name: str, value: object, allowed: Iterable[object], why: str) -> None:

@@ -186,11 +186,8 @@ thing: fresh weights in what is left, trained for the same epochs."""
 def _widths(network: str) -> tuple[tuple[str, int, bool], ...]:
     """The layers that have units to lose: name, number of units, whether normalised."""
     population = outline(network)
-    layers = dict(population.named_modules())
-    return tuple(
-        (unit.layer, int(layers[unit.layer].weight.shape[1]), unit.norm is not None)
-        for unit in population.units()
-    )
+    widths = population.widths()
+    return tuple((u.layer, widths[u.layer], u.norm is not None) for u in population.units())
 
 
 @dataclass(frozen=True)

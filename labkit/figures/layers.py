@@ -15,9 +15,7 @@ from labkit.figures.picture import SERIES, Picture, legend_below
 
 def dense_widths(network: str) -> list[int]:
     """Units of each layer of a named network that has any to lose, input to output."""
-    population = outline(network)
-    weights = population.prunable()
-    return [weights[f"{unit.layer}.weight"].shape[1] for unit in population.units()]
+    return list(outline(network).widths().values())
 
 
 def kept_per_layer(tickets: pd.DataFrame, reference: pd.DataFrame | None = None) -> Picture:
