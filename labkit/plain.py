@@ -112,10 +112,17 @@ def train_again(
     units, left = network.units(), masks
     if pruning.structured:  # a network that is really narrower has nothing left to mask
         network, left = narrow(network, masks), {}
-    noise = {"seeds": [seed], "copies": [copy]}
-    for _ in train(
-        network, task.recipe, task.data(), **noise, masks=left, start=k, moments=moments
-    ):
+    again = train(
+        network,
+        task.recipe,
+        task.data(),
+        [seed],
+        copies=[copy],
+        masks=left,
+        start=k,
+        moments=moments,
+    )
+    for _ in again:
         pass
     return widen_state(network.state(), masks, units) if pruning.structured else network.state()
 

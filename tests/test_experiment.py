@@ -129,10 +129,10 @@ def test_an_unknown_data_set_is_an_error_that_lists_the_known():
         Task(dataset="imagenet")
 
 
-@pytest.mark.parametrize("field", ["mask", "weights", "schedule", "budget"])
-def test_a_treatment_has_four_choices_each_from_a_list(field: str):
-    with pytest.raises(ValueError, match=rf"treatment\.{field} must be one of .*, not 'none'"):
-        Treatment("mine", **{field: "none"})
+@pytest.mark.parametrize("field", ["mask", "weights", "schedule", "budget", "removed"])
+def test_a_treatment_has_five_choices_each_from_a_list(field: str):
+    with pytest.raises(ValueError, match=rf"treatment\.{field} must be one of .*, not 'any'"):
+        Treatment("mine", **{field: "any"})
 
 
 @pytest.mark.parametrize("name", ["rewind", "dense"])
@@ -262,6 +262,7 @@ def test_only_what_involves_chance_is_drawn_more_than_once():
     for trial in experiment.trials(1):
         counts[trial.label] += 1
     once = ("rewind", "fine-tune", "fine-tune-quarter", "learning-rate-rewind")
+    once += ("signs", "frozen", "untrained", "untrained-signs")
     assert counts == {name: 1 if name in once else 3 for name in TREATMENTS}
 
 
@@ -336,7 +337,8 @@ def test_training_starts_where_the_schedule_says():
     starts = {t.name: Trial(experiment, 0, 1, t).start for t in TREATMENTS.values()}
     restarted = {"reinitialise", "scratch-e", "scratch-b", "scratch-b-uncapped"}
     restarted |= {"scratch-rescaled", "fine-tune-quarter"}
-    assert starts == {name: 0 if name in restarted else 100 for name in TREATMENTS}
+    other = dict.fromkeys(restarted, 0) | dict.fromkeys(("untrained", "untrained-signs"), 5_000)
+    assert starts == {name: other.get(name, 100) for name in TREATMENTS}
     assert Trial(experiment, 0, 0, REWIND).start == 0
 
 

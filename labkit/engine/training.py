@@ -164,6 +164,7 @@ def train(
     masks: Masks | None = None,
     start: int = 0,
     moments: Moments | None = None,
+    frozen: bool = False,
     evaluate_at: Sequence[int] = (),
     snapshots: Sequence[int] = (),
 ) -> Generator[Step, None, None]:
@@ -172,7 +173,8 @@ def train(
     seeds: one per replica; they decide the order of the data and the augmentation, so replicas
     with one seed see the same batches. copies: one number per replica; copies of a seed differ in
     this SGD noise and in nothing else; copy 0, the default, has the seed's ordinary noise.
-    masks: weights outside are zero at the start and zero again after every update.
+    masks: weights outside are zero at the start and zero again after every update; or, `frozen`,
+    what they are at the start.
     start, moments: where a schedule, a data order and an optimizer's moments are resumed; without
     moments the optimizer is new.
     evaluate_at: iterations after which the validation set is evaluated; if the last is one of them,
@@ -186,6 +188,7 @@ def train(
         recipe.optimizer, parameters.values(), recipe.momentum, recipe.weight_decay, moments
     )
     pruned = [(parameters[name], mask.float()) for name, mask in (masks or {}).items()]
+    kept = [weight.detach() * (1 - mask) for weight, mask in pruned] if frozen else []
     noises = list(zip(seeds, copies or [0] * len(seeds), strict=True))
     evaluate, save = set(evaluate_at), set(snapshots)
     lowest = _Lowest()
@@ -199,7 +202,7 @@ def train(
             step.snapshot = Snapshot(iteration, network.state(), optimizer.moments())
         yield step
 
-    _reapply(pruned)
+    _reapply(pruned, kept)
     yield from reached(start)
     gradients = gradients_of(network, recipe.batch_size, recipe.precision, recipe.slimming)
     order = data_order(noises, len(data.train), recipe.batch_size, start)
@@ -211,7 +214,7 @@ def train(
         if recipe.augmentation == "flip-crop":
             images = flip_and_crop(images, noises, iteration)
         optimizer.step(gradients(images, batch.labels), recipe.rate(iteration))
-        _reapply(pruned)
+        _reapply(pruned, kept)
         yield from reached(iteration + 1)
 
 
@@ -266,10 +269,12 @@ def _evaluation(
 
 
 @torch.no_grad()
-def _reapply(pruned: list[tuple[torch.nn.Parameter, Tensor]]) -> None:
+def _reapply(pruned: list[tuple[torch.nn.Parameter, Tensor]], kept: list[Tensor]) -> None:
     # After every update, because momentum, Adam's moments and weight decay revive pruned weights.
     for weight, mask in pruned:
         weight.mul_(mask)  # as floats: several times faster than masked_fill_ with booleans
+    for (weight, _), first in zip(pruned, kept, strict=False):  # nothing is kept, or all
+        weight.add_(first)
 
 
 def data_order(

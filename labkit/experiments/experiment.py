@@ -6,7 +6,8 @@ is trained, and a trial knows everything that its result depends on.
 Iterative magnitude pruning (Frankle & Carbin 2019, section 2): round 0 trains the dense network;
 each later round prunes what the round before has trained, rewinds the survivors to their values
 at iteration `rewind`, and trains them again. That chain is always run; the other treatments of an
-experiment are trained on its masks, beside it.
+experiment are trained on its masks, beside it. Two settings make it another: `chain`, what is done
+between the rounds, and `Pruning.at`, the moment at which the masks are drawn.
 """
 
 from collections.abc import Iterable, Iterator
@@ -94,21 +95,34 @@ BY_FLOPS = ("flops", "all-flops")
 MOST_EPOCHS = 2  # times the dense network's, for the budget "flops" (Liu et al. 2019, section 3)
 
 
+# What survivors may start from, by what it is made of: of the dense network's state at iteration k
+# all, or only something (Zhou et al. 2019, section 4); of the last training; of chance alone.
+VARIED = ("signs", "random-signs", "fresh-signs", "reshuffled", "reshuffled-signs")
+WEIGHTS = ("rewound", "final", "fresh", "rescaled", *VARIED)
+BUDGETS = ("epochs", "quarter", *BY_FLOPS, "none")
+
+
 @dataclass(frozen=True)
 class Treatment:
-    """What is done to the survivors before they are trained again, by four independent choices.
+    """What is done to the survivors before they are trained again, by five independent choices.
 
     mask: the "ticket"'s own; "shuffled" within each layer; or "random" over the whole network.
-    weights: "rewound" to iteration k; "final", kept from the training before; "fresh" ones; or
-        "rescaled", fresh ones drawn for the fan-in that survives: divided by the root of their
-        layer's density (Liu et al. 2019, section 4.3).
+    weights: "rewound" to iteration k; "final", kept from the training that decided the mask;
+        "fresh" ones; or "rescaled", fresh ones drawn for the fan-in that survives: divided by the
+        root of their layer's density (Liu et al. 2019, section 4.3). Or something of the rewound
+        ones (Zhou et al. 2019, section 4): the "signs", with one magnitude in a layer, the
+        deviation of all its rewound weights; "random-signs" with that magnitude; "fresh-signs",
+        the signs with fresh magnitudes; "reshuffled" among the survivors of a layer; or
+        "reshuffled-signs", the magnitudes alone, each weight with its own sign.
     schedule: "rewound" to k and trained to the end; "restarted" at 0; or "last": as many iterations
         as a rewound ticket gets, all at the last learning rate of the schedule.
     budget: "epochs", the iterations that the schedule gives; "quarter", a quarter of the whole
         schedule's, the 40 of 160 epochs that Liu et al. 2019 fine-tune for; or "flops": as much
         arithmetic as the dense network's training, but at most twice the epochs, with milestones
         that move along, as Liu et al. 2019 (section 3) do for ImageNet; "all-flops" is without that
-        limit, as they do for CIFAR.
+        limit, as they do for CIFAR; or "none": it is only evaluated, a mask on an untrained network
+        (a supermask, Zhou et al. 2019, section 5).
+    removed: what is not in the mask is "zero", or "frozen": it stays as it starts, untrained.
     """
 
     name: str
@@ -116,13 +130,15 @@ class Treatment:
     weights: str = "rewound"
     schedule: str = "rewound"
     budget: str = "epochs"
+    removed: str = "zero"
 
     def __post_init__(self) -> None:
         instance("treatment.name", self.name, str)
         choice("treatment.mask", self.mask, ("ticket", "shuffled", "random"))
-        choice("treatment.weights", self.weights, ("rewound", "final", "fresh", "rescaled"))
+        choice("treatment.weights", self.weights, WEIGHTS)
         choice("treatment.schedule", self.schedule, ("rewound", "restarted", "last"))
-        choice("treatment.budget", self.budget, ("epochs", "quarter", *BY_FLOPS))
+        choice("treatment.budget", self.budget, BUDGETS)
+        choice("treatment.removed", self.removed, ("zero", "frozen"))
         if self.budget == "quarter":
             choice("treatment.schedule with the budget quarter", self.schedule, ("last",))
         if self.budget in BY_FLOPS:
@@ -133,10 +149,20 @@ class Treatment:
     @property
     def drawn(self) -> bool:
         """Whether chance has a part in it, so that several draws differ."""
-        return self.mask != "ticket" or self.weights in ("fresh", "rescaled")
+        return self.mask != "ticket" or self.weights not in ("rewound", "final", "signs")
 
-    def start(self, rewind: int) -> int:
-        """The iteration of the schedule and the data order at which it trains from iteration k."""
+    @property
+    def rewinds(self) -> bool:
+        """Whether it starts from the dense network's state at iteration k, or something of it."""
+        return self.weights == "rewound" or self.weights in VARIED
+
+    def start(self, rewind: int, last: int) -> int:
+        """The iteration of the schedule and the data order at which it trains from iteration k.
+
+        last: the iteration at which the dense network's training ends.
+        """
+        if self.budget == "none":
+            return last
         return 0 if self.schedule == "restarted" or self.budget != "epochs" else rewind
 
     def recipe(self, dense: Recipe, gain: float = MOST_EPOCHS) -> Recipe:
@@ -174,12 +200,18 @@ TREATMENTS = {
         Treatment("scratch-rescaled", weights="rescaled", schedule="restarted"),
         Treatment("shuffled-mask", mask="shuffled"),
         Treatment("random-mask", mask="random"),
+        *(Treatment(weights, weights=weights) for weights in VARIED),
+        Treatment("frozen", removed="frozen"),
+        Treatment("untrained", budget="none"),
+        Treatment("untrained-signs", weights="signs", budget="none"),
     )
 }
 """Named rows of that table: Frankle & Carbin 2019 (rewind, reinitialise), Renda et al. 2020
 (fine-tune, learning-rate-rewind), Liu et al. 2019 (fine-tune-quarter and the three scratches),
-Frankle et al. 2020 (the two control masks). Scratch-E and re-initialisation are two names of one
-thing: fresh weights in what is left, trained for the same epochs."""
+Frankle et al. 2020 (the two control masks), Zhou et al. 2019 (all that follow). Scratch-E and
+re-initialisation are two names of one thing: fresh weights in what is left, trained for the same
+epochs."""
+CHAINS = ("rewind", "fine-tune", "fine-tune-quarter", "learning-rate-rewind")
 
 
 @lru_cache(maxsize=64)
@@ -203,7 +235,11 @@ class Experiment:
     `rewind` is measured, of the dense network, the tickets and the control masks (of which the
     first draw): of all that starts from the dense network's state at that iteration.
     analysed_rounds: the rounds whose instability is measured, 0 for the dense network; None means
-    all.
+    all. chain: the treatment whose training each next round prunes: "rewind"; "fine-tune", or
+    "fine-tune-quarter", the iterative pruning of Han et al. 2015, which keeps its weights; or
+    "learning-rate-rewind" (Renda et al. 2020). With another chain than "rewind", that is a
+    treatment like others: train on through all rounds and rewind once in the end (Frankle & Carbin
+    2019, appendix B).
     """
 
     task: Task = field(default_factory=Task)
@@ -218,12 +254,14 @@ class Experiment:
     evaluate_every: int = 100
     instability: Instability = field(default_factory=Instability)
     analysed_rounds: tuple[int, ...] | None = None
+    chain: str = REWIND.name
 
     def __post_init__(self) -> None:
         instance("task", self.task, Task)
         instance("instability", self.instability, Instability)
         instance("pruning", self.pruning, Pruning)
         choice("optimizer_state", self.optimizer_state, ("fresh", "restored"))
+        choice("chain", self.chain, CHAINS)
         iterations = self.task.recipe.iterations
         least = -(-iterations // MOST_EVALUATIONS)
         keep(
@@ -249,22 +287,47 @@ class Experiment:
             if not isinstance(treatment, Treatment):
                 choice("treatments", treatment, TREATMENTS)
                 treatment = TREATMENTS[treatment]
-            if treatment != REWIND:  # the chain itself is always run
+            if treatment != self.link:  # the chain itself is always run
                 treatments.append(treatment)
         keep(self, treatments=tuple(treatments))
         names = [treatment.name for treatment in treatments]
-        if len(set(names) - {"dense", REWIND.name}) < len(names):
+        if len(set(names) - {"dense", self.chain}) < len(names):
             raise ValueError(
-                f"treatments must have different names, none of them dense or {REWIND.name}, not "
+                f"treatments must have different names, none of them dense or {self.chain}, not "
                 + ", ".join(map(str, names))
             )
 
         self._validate_combination()
 
+    @property
+    def link(self) -> Treatment:
+        """The treatment of the chain."""
+        return TREATMENTS[self.chain]
+
+    def _validate_moment(self) -> None:
+        """When the masks are drawn, and what is done between rounds."""
+        at, iterations = self.pruning.at, self.task.recipe.iterations
+        if at is not None and at > iterations:
+            raise ValueError(
+                f"pruning.at must be None or at most {iterations:,}, the iterations of the dense "
+                f"network, not {at:,}"
+            )
+        if at is not None and self.chain != REWIND.name:
+            raise ValueError(
+                f"chain must be {REWIND.name} where pruning.at draws all masks from the dense "
+                f"network, so that no training between rounds decides anything, not {self.chain}"
+            )
+
     def _validate_combination(self) -> None:
         """What each part allows by itself, but not together with the others."""
+        self._validate_moment()
         pruning, network = self.pruning, self.task.network
         layers = _widths(network)
+        if pruning.criterion == "synflow" and network.startswith("vit-"):
+            raise ValueError(
+                "pruning.criterion synflow needs a network without layer normalisation, which lets "
+                f"no flow through, not {network}"
+            )
         normalised = [layer for layer, _, norm in layers if norm]
         if self.task.recipe.slimming and not normalised:
             raise ValueError(
@@ -288,10 +351,12 @@ class Experiment:
                     "gammas tell nothing without the L1 penalty, not 0"
                 )
         for treatment in self.treatments if pruning.structured else ():
-            if treatment.mask == "random" or treatment.weights == "rescaled":
+            whole = treatment.weights == "rescaled" or treatment.removed == "frozen"
+            if treatment.mask == "random" or whole:
                 raise ValueError(
                     f"treatments must not have {treatment.name} with structured pruning: a narrow "
-                    "network has neither a random mask nor a fan-in to re-scale for"
+                    "network has no random mask, no fan-in to re-scale for, and nothing removed "
+                    "that could stay"
                 )
         if pruning.structured:
             self._validate_widths([(layer, units) for layer, units, _ in layers])
@@ -343,8 +408,11 @@ class Experiment:
             if trial.analysed
         ]
 
+    def _in_chain(self, seed: int, round_number: int) -> "Trial":
+        return Trial(self, seed, round_number, self.link if round_number else REWIND)
+
     def _trained(self, round_number: int) -> list["Trial"]:
-        chain = [Trial(self, seed, round_number, REWIND) for seed in self.seeds]
+        chain = [self._in_chain(seed, round_number) for seed in self.seeds]
         treated = round_number > 0 and (
             self.treated_rounds is None or round_number in self.treated_rounds
         )
@@ -400,7 +468,8 @@ class Trial:
         """The iteration of the schedule and the data order at which its training starts."""
         if self.round == 0:
             return self.experiment.rewind if self.analysis else 0
-        return self.treatment.start(self.experiment.rewind)
+        last = self.experiment.task.recipe.iterations
+        return self.treatment.start(self.experiment.rewind, last)
 
     def recipe(self, gain: float = MOST_EPOCHS) -> Recipe:
         """How it trains. gain: see `Treatment.recipe`; without one the longest that it can be."""
@@ -411,8 +480,10 @@ class Trial:
 
     @property
     def work(self) -> int:
-        """Iterations of one network that it trains for; with the budget "flops" at most."""
-        once = self.recipe().iterations - self.start
+        """Iterations of one network that it trains for; with the budget "flops" at most, and one
+        where it is only evaluated.
+        """
+        once = max(1, self.recipe().iterations - self.start)
         return once * (self.experiment.instability.copies - 1) if self.analysis else once
 
     @property
@@ -427,14 +498,24 @@ class Trial:
     def analysed(self) -> bool:
         """Whether its instability is measured."""
         e = self.experiment
-        rewound = self.draw == 0 and self.treatment.weights == "rewound"
+        choices = self.treatment.weights, self.treatment.budget, self.treatment.removed
+        rewound = self.draw == 0 and choices == ("rewound", "epochs", "zero")
         chosen = e.analysed_rounds is None or self.round in e.analysed_rounds
         return rewound and chosen and e.instability.copies > 0
 
     @property
     def slims(self) -> bool:
-        """Whether the recipe's L1 penalty applies: only to the chain, whose training is pruned."""
-        return self.experiment.task.recipe.slimming > 0 and self.treatment == REWIND
+        """Whether the recipe's L1 penalty applies: only to the chain, whose training is pruned; but
+        to all arms of a ticket that is drawn from the dense network, where it goes on (You et al.
+        2020) and nothing else shall tell them apart.
+        """
+        e = self.experiment
+        return e.task.recipe.slimming > 0 and (self.in_chain or e.pruning.at is not None)
+
+    @property
+    def in_chain(self) -> bool:
+        """Whether the next round may prune what it trains."""
+        return self.round == 0 or self.treatment == self.experiment.link
 
     @property
     def narrow(self) -> bool:
@@ -449,6 +530,8 @@ class Trial:
             chain = {"pruning": settings(e.pruning), "rewind": e.rewind, "round": self.round}
             choices = {k: v for k, v in settings(self.treatment).items() if k != "name"}
             lineage |= {**chain, "optimizer_state": e.optimizer_state, **choices, "draw": self.draw}
+            if e.link != REWIND:
+                lineage["chain"] = {k: v for k, v in settings(e.link).items() if k != "name"}
         if self.analysis:
             lineage |= {"rewind": e.rewind, "instability": asdict(e.instability)}
         return lineage
@@ -462,6 +545,7 @@ class Trial:
             described |= {"rewind": e.rewind, "optimizer_state": e.optimizer_state}
         if self.round:
             described |= {"pruning": asdict(e.pruning), "choices": asdict(self.treatment)}
+            described["chain"] = e.chain
         return described | ({"instability": asdict(e.instability)} if self.analysis else {})
 
     @property
@@ -477,7 +561,7 @@ class Trial:
     @property
     def parent(self) -> "Trial":
         """The trial of the chain whose trained weights are pruned to make this one's mask."""
-        return Trial(self.experiment, self.seed, self.round - 1, REWIND)
+        return self.experiment._in_chain(self.seed, self.round - 1)
 
     @property
     def dense(self) -> "Trial":
@@ -487,13 +571,20 @@ class Trial:
     @property
     def rewinds_to(self) -> int:
         """The iteration from whose state of the dense network it starts; 0 where it does not."""
-        rewound = self.treatment.weights == "rewound" if self.round else self.analysis
+        rewound = self.treatment.rewinds if self.round else self.analysis
         return self.experiment.rewind if rewound else 0
+
+    @property
+    def snapshots(self) -> list[int]:
+        """The iterations whose states of the dense network it needs; the first is drawn again."""
+        drawn = (self.experiment.pruning.at or 0) if self.round else 0
+        return sorted({self.rewinds_to, drawn} - {0})
 
     @property
     def needs(self) -> list["Trial"]:
         """The trials whose trained weights this one starts from, or compares."""
-        parents = [self.parent] if self.round else []
+        prunes = self.round and self.experiment.pruning.at is None
+        parents = [self.parent] if prunes else []
         return [replace(self, analysis=False), *parents] if self.analysis else parents
 
 

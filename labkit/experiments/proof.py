@@ -49,6 +49,7 @@ def _told(described: dict[str, Any]) -> Trial:
         seeds=(described["seed"],),
         evaluate_every=described["evaluate_every"],
         instability=Instability(**described.get("instability", {})),
+        chain=described.get("chain", REWIND.name),
     )
     treatment = Treatment(**described["choices"]) if "choices" in described else REWIND
     own = described["seed"], described["round"], treatment, described["draw"]

@@ -10,14 +10,14 @@ import pandas as pd
 
 from labkit.base.store import Store, key_of
 from labkit.engine.data import TRAINING_IMAGES
-from labkit.experiments.experiment import Experiment, Study, Task, all_trials, settings
+from labkit.experiments.experiment import REWIND, Experiment, Study, Task, all_trials, settings
 from labkit.experiments.mishaps import UNKNOWN
 from labkit.experiments.proof import result_of
 
 # What tells apart the networks of a study, beside its seeds, rounds and treatments.
 SETTINGS = (
     *("dataset", "network", "optimizer", "learning_rate", "length"),
-    *("kind", "criterion", "scope", "cut", "rewind"),
+    *("kind", "criterion", "scope", "cut", "rewind", "between", "at"),
 )
 _CURVE = ("iteration", "validation_loss", "validation_accuracy")  # some results have more
 
@@ -30,8 +30,10 @@ class Tables:
     Accuracies and errors are in [0, 1], losses mean cross-entropies. `length` is how many
     iterations the dense network trains for, `epochs` the same in passes over its training images,
     `share` the rewind iteration as a share of it, `iterations` how many the network itself trained
-    for; `cut` is the rate of pruning per round. `task` and `chain` are digests of the settings of a
-    task, and of all that decides a chain of tickets but its seed: arms are compared within a chain.
+    for; `cut` is the rate of pruning per round; `between` is what the chain does between rounds,
+    and `at` the iteration at which all masks are drawn, or "end": each after the round before.
+    `task` and `chain` are digests of the settings of a task, and of all that decides a chain of
+    tickets but its seed: arms are compared within a chain.
     `early_stop` is the iteration of minimum validation loss, `test_accuracy` is read there, and
     `final_test_accuracy` after the last iteration; `censored` says that the minimum was the last
     evaluation, so training was too short to see it. `instability` is the mean over pairs of copies
@@ -106,6 +108,8 @@ def _settings(e: Experiment) -> dict[str, Any]:
     """The columns that all networks of an experiment share."""
     recipe = e.task.recipe
     chain = {"task": settings(e.task), "pruning": settings(e.pruning), "rewind": e.rewind}
+    if e.link != REWIND:
+        chain["between"] = e.chain
     return {
         "dataset": e.task.dataset,
         "network": e.task.network,
@@ -120,6 +124,8 @@ def _settings(e: Experiment) -> dict[str, Any]:
         "scope": e.pruning.scope,
         "cut": e.pruning.rate,
         "rewind": e.rewind,
+        "between": e.chain,
+        "at": "end" if e.pruning.at is None else str(e.pruning.at),
         "share": e.rewind / recipe.iterations,
         "task": key_of(settings(e.task))[:8],
         "chain": key_of(chain | {"optimizer_state": e.optimizer_state})[:8],

@@ -35,7 +35,7 @@ from labkit.engine.networks import Masks, Population
 from labkit.engine.optimizers import Moments
 from labkit.engine.pruning import density, flops, full_masks, survivors
 from labkit.engine.training import Evaluation, Recipe, Step, evaluate_on, train
-from labkit.experiments.experiment import BY_FLOPS, REWIND, Study, Task, Trial
+from labkit.experiments.experiment import BY_FLOPS, Study, Task, Trial
 from labkit.experiments.mishaps import mishaps
 from labkit.experiments.scheduling import in_chunks, missing
 from labkit.experiments.tickets import build_network, save_snapshot, side_by_side, start_of
@@ -85,7 +85,8 @@ def run(study: Study, store: Store, device: str = "cpu", jobs: int = 1) -> Itera
     trials = missing(study, store)
     rewinds: defaultdict[Task, set[int]] = defaultdict(set)
     for trial in trials:
-        rewinds[trial.experiment.task] |= {trial.experiment.rewind} - {0}
+        e = trial.experiment
+        rewinds[e.task] |= {e.rewind, e.pruning.at or 0} - {0}
     chunks = in_chunks(trials, device, jobs)
     sizes = [sum(trial.work for trial in chunk.argument) for chunk in chunks]
     done = [0] * len(chunks)
@@ -144,6 +145,7 @@ class _Prepared:
             masks=self.trained,
             start=chunk[0].start,
             moments=self.moments,
+            frozen=any(trial.treatment.removed == "frozen" for trial in chunk),
             **options,
         )
 
@@ -240,7 +242,7 @@ def _finish(
         }
         if trial.narrow:
             ticket["widths"] = _widths(masks, network, i)
-        if trial.treatment == REWIND or trial.analysed:
+        if trial.in_chain or trial.analysed:
             # Weights first: a result says that they are there.
             weights, mask = (
                 {name: tensor[i : i + 1].clone() for name, tensor in tensors.items()}

@@ -68,9 +68,7 @@ def in_chunks(trials: list[Trial], device: str, jobs: int = 1) -> list[Call[list
 def _starts_from(trial: Trial) -> list[tuple[str, str]]:
     """What it needs before it can train: the keys of other trials, and of tensors they leave."""
     needs = [(other.key, other.key) for other in trial.needs]
-    if trial.rewinds_to:
-        needs.append((trial.dense.key, trial.dense_key(trial.rewinds_to)))
-    return needs
+    return needs + [(trial.dense.key, trial.dense_key(at)) for at in trial.snapshots]
 
 
 def _chunks(trials: list[Trial], limit: int) -> Iterator[list[Trial]]:

@@ -22,6 +22,7 @@ from labkit.engine.pruning import (
     random_masks,
     shuffle_layers,
 )
+from labkit.engine.saliency import scores_of
 from labkit.engine.training import Snapshot, generator
 from labkit.experiments.experiment import Experiment, Trial
 
@@ -32,8 +33,9 @@ SNAPSHOT = ("network", "moments")
 
 @dataclass(frozen=True)
 class Start:
-    """Where training begins. weights, masks: name -> (R, ...), zeros where a mask is False.
-    moments: the optimizer's, a dictionary per parameter; empty is a new optimizer.
+    """Where training begins. weights, masks: name -> (R, ...), zeros where a mask is False, unless
+    what is removed stays frozen. moments: the optimizer's, a dictionary per parameter; empty is a
+    new optimizer.
     """
 
     weights: State
@@ -44,45 +46,97 @@ class Start:
 def start_of(trial: Trial, data: Data, store: Store, device: str) -> Start:
     """What a trial starts from, a population of one on the CPU."""
     if trial.round == 0:
-        masks = full_masks(build_network(trial.experiment, data))
-        return _rewound(trial, masks, data, store)
-    parent = store.get_tensors(trial.parent.key)  # the round before, trained
-    masks = _control(trial, _pruned(trial, parent["final"], parent["masks"], data, device), data)
-    if trial.treatment.weights == "rewound":
-        return _rewound(trial, masks, data, store)
-    kept = trial.treatment.weights == "final"
-    weights = parent["final"] if kept else _fresh(trial, masks, data)
-    return Start(apply_masks(weights, masks), masks, [])
+        weights, moments = _dense_at(trial, trial.rewinds_to, data, store)
+        return Start(weights, full_masks(build_network(trial.experiment, data)), moments)
+    decisive, masks = _drawn(trial, data, store, device)
+    masks = _control(trial, masks, data)
+    moments = []
+    if trial.treatment.rewinds:
+        rewound, moments = _dense_at(trial, trial.rewinds_to, data, store)
+        weights = _varied(trial, rewound, masks, data)
+    else:
+        kept = trial.treatment.weights == "final"
+        weights = decisive if kept else _fresh(trial, masks, data)
+    if trial.treatment.removed == "zero":
+        weights = apply_masks(weights, masks)
+    return Start(weights, masks, moments if trial.restores else [])
 
 
-def _rewound(trial: Trial, masks: Masks, data: Data, store: Store) -> Start:
-    """What the masks leave of the dense network at the iteration that the trial rewinds to."""
-    if trial.rewinds_to == 0:  # the initialisation is drawn again: the same seed, the same weights
+def _dense_at(trial: Trial, iteration: int, data: Data, store: Store) -> tuple[State, Moments]:
+    """The dense network after so many iterations, and the optimizer's moments there."""
+    if iteration == 0:  # the initialisation is drawn again: the same seed, the same weights
         network = build_network(trial.experiment, data)
-        weights = _initialised(network, trial, "initialisation").state()
-        return Start(apply_masks(weights, masks), masks, [])
-    saved = store.get_tensors(trial.dense_key(trial.rewinds_to))
-    moments = saved["moments"] if trial.restores else []
-    return Start(apply_masks(saved["network"], masks), masks, moments)
+        return _initialised(network, trial, "initialisation").state(), []
+    saved = store.get_tensors(trial.dense_key(iteration))
+    return saved["network"], saved["moments"]
 
 
-def _pruned(trial: Trial, weights: State, masks: Masks, data: Data, device: str) -> Masks:
-    """The masks of this round, from those of the round before and what was trained with them."""
+def _drawn(trial: Trial, data: Data, store: Store, device: str) -> tuple[State, Masks]:
+    """The weights that decide the ticket's masks, and these: of the round before, trained; or of
+    the dense network at one moment, by which every round ranks what is left.
+    """
+    at = trial.experiment.pruning.at
+    if at is None:
+        parent = store.get_tensors(trial.parent.key)
+        weights, masks = parent["final"], parent["masks"]
+        return weights, _pruned(trial, trial.round, weights, masks, data, device)
+    weights, _ = _dense_at(trial, at, data, store)
+    masks = full_masks(build_network(trial.experiment, data))
+    for number in range(1, trial.round + 1):
+        masks = _pruned(trial, number, apply_masks(weights, masks), masks, data, device)
+    return weights, masks
+
+
+def _pruned(
+    trial: Trial, number: int, weights: State, masks: Masks, data: Data, device: str
+) -> Masks:
+    """The masks of a round, from those of the round before and what was trained with them."""
     pruning = trial.experiment.pruning
     network = build_network(trial.experiment, data)
-    curved = None
+    first = _initialised(network, trial, "initialisation").state()
+    network.load_state_dict(weights)
+    network.to(device)
+    curved = scores = None
     if pruning.criterion == "obd":
-        network.load_state_dict(weights)
-        noise = [generator(trial.seed, "curvature", trial.round)]
-        curved = {n: c.cpu() for n, c in curvature(network.to(device), data, noise).items()}
+        noise = [generator(trial.seed, "curvature", number)]
+        curved = {n: c.cpu() for n, c in curvature(network, data, noise).items()}
+    else:
+        there = {name: mask.to(device) for name, mask in masks.items()}
+        noise = [generator(trial.seed, "saliency", number)]
+        scores = scores_of(pruning, network, there, data, noise, first)
+        scores = scores and {name: score.cpu() for name, score in scores.items()}
     return prune(
         pruning,
         weights,
         masks,
-        [generator(trial.seed, "pruning", trial.round)],
+        [generator(trial.seed, "pruning", number)],
         units=network.units() if pruning.structured else (),
         curvature=curved,
+        scores=scores,
     )
+
+
+def _varied(trial: Trial, rewound: State, masks: Masks, data: Data) -> State:
+    """The rewound weights, or what a treatment keeps of them (Zhou et al. 2019, section 4)."""
+    kind = trial.treatment.weights
+    if kind == "rewound":
+        return rewound
+    fresh = _fresh(trial, masks, data) if kind == "fresh-signs" else {}
+    draw = generator(trial.seed, kind, trial.round, trial.draw)
+    state = dict(rewound)
+    for name, mask in masks.items():
+        own = rewound[name]  # (1, ...)
+        sign, size = own.sign(), torch.full_like(own, own.std().item())
+        if kind == "random-signs":
+            sign = 2.0 * torch.randint(0, 2, own.shape, generator=draw) - 1
+        elif kind == "fresh-signs":
+            size = fresh[name].abs()
+        elif kind in ("reshuffled", "reshuffled-signs"):
+            survivors, moved = own[mask], own.clone()
+            moved[mask] = survivors[torch.randperm(len(survivors), generator=draw)]
+            sign, size = moved.sign() if kind == "reshuffled" else sign, moved.abs()
+        state[name] = sign * size
+    return state
 
 
 def _control(trial: Trial, masks: Masks, data: Data) -> Masks:
