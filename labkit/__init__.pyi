@@ -18,6 +18,11 @@ from .engine.data import (
     Split as Split,
     load as load,
 )
+from .engine.earlybird import (
+    early_bird as early_bird,
+    follow_channels as follow_channels,
+    mask_distances as mask_distances,
+)
 from .engine.narrowing import (
     narrow as narrow,
     widen_state as widen_state,
@@ -43,6 +48,15 @@ from .engine.pruning import (
     random_masks as random_masks,
     remove_lowest as remove_lowest,
     shuffle_layers as shuffle_layers,
+)
+from .engine.saliency import (
+    gates as gates,
+    grasp as grasp,
+    snip as snip,
+    synflow as synflow,
+)
+from .engine.supermasks import (
+    learn_masks as learn_masks,
 )
 from .engine.training import (
     Recipe as Recipe,

@@ -1,4 +1,4 @@
-"""The three papers as plain loops. Read this first.
+"""The three papers, and what followed, as plain loops. Read this first.
 
 One network, one seed, nothing else: no store, no processes, no schedule of runs. `labkit.run` does
 the same for many networks at a time and ends at the same weights, bit for bit (a test holds it to
@@ -8,8 +8,10 @@ tensor with one replica in front, (1, ...).
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from labkit import (
+    TREATMENTS,
     Instability,
     Masks,
     Moments,
@@ -70,6 +72,51 @@ def reinitialised(
     if pruning.structured:
         fresh = widen_state(fresh, masks, _network(task).units())
     return train_again(task, pruning, masks, apply_masks(fresh, masks), 0, seed)
+
+
+def fine_tuned(
+    task: Task, pruning: Pruning, rounds: int, seed: int = 0
+) -> Iterator[tuple[Masks, State]]:
+    """Train, prune, fine-tune, and again: no weight ever goes back (Han et al. 2015).
+
+    Yields masks and trained weights, of the dense network and then of each round.
+    """
+    network = _network(task).initialise([generator(seed, "initialisation")])
+    for _ in train(network, task.recipe, task.data(), [seed]):
+        pass
+    masks, trained = full_masks(network), network.state()
+    yield masks, trained
+    gently = replace(task, recipe=TREATMENTS["fine-tune"].recipe(task.recipe))  # the last rate
+    for number in range(1, rounds + 1):
+        chance = [generator(seed, "pruning", number)]
+        masks = prune(pruning, trained, masks, chance, units=network.units())
+        trained = train_again(gently, pruning, masks, apply_masks(trained, masks), 0, seed)
+        yield masks, trained
+
+
+def drawn_at(task: Task, pruning: Pruning, at: int, seed: int = 0) -> tuple[Masks, State, State]:
+    """Draw the mask at iteration `at` of the training, once, and train on from there: an early-bird
+    ticket (You et al. 2020, section 4); or a mask from before training, with at = 0.
+
+    Returns masks, the weights at that iteration and those at the end.
+    """
+    network = _network(task).initialise([generator(seed, "initialisation")])
+    for step in train(network, task.recipe, task.data(), [seed], snapshots=[at]):
+        if step.snapshot is not None:
+            weights = step.snapshot.network  # W_at
+            break
+    chance = [generator(seed, "pruning", 1)]
+    masks = prune(pruning, weights, full_masks(network), chance, units=network.units())
+    start = apply_masks(weights, masks)
+    return masks, start, train_again(task, pruning, masks, start, at, seed)
+
+
+def signs(first: State, masks: Masks) -> State:
+    """What Zhou et al. 2019 (section 4) leave of a ticket's first weights: their signs, and one
+    magnitude in a layer, the deviation of all its weights. first: before they were masked.
+    """
+    constant = {name: first[name].sign() * first[name].std() for name in masks}
+    return apply_masks(first | constant, masks)
 
 
 def instability_at(

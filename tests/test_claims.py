@@ -49,6 +49,7 @@ def ticket(seed: int, treatment: str, accuracy: float, stop: int = 500, **change
         "learning_rate": 0.1, "length": 600, "epochs": 1.0, "kind": "unstructured",
         "criterion": "magnitude", "scope": "global", "cut": 0.5, "warmup": 0,
         "rewind": 0, "share": 0.0,
+        "between": "rewind", "at": "end", "drawn": 1.0, "task": "t",
         "chain": "c", "seed": seed, "round": 0 if treatment == "dense" else 7,
         "treatment": treatment, "draw": 0, "iterations": 500, "density": density, "weights": 100,
         "early_stop": stop, "censored": False, "test_accuracy": accuracy,
@@ -150,6 +151,32 @@ def test_a_claim_reads_only_what_it_is_about():
     assert cells(replace(CLAIM, why="too large"), seeds([1, 1])).empty
 
 
+def test_only_a_claim_that_asks_for_it_reads_masks_that_are_drawn_early_or_chains_that_fine_tune():
+    early = seeds([1, 1], chain="early", at="0", drawn=0.0, criterion="snip")
+    tuned = seeds([1, 1], chain="tuned", between="fine-tune")
+    both = pd.concat([early, tuned])
+    assert cells(CLAIM, both).empty
+    for where, chain in (("at == '0'", "early"), ("drawn < 1", "early"), ("at != 'end'", "early"),
+                         ("between == 'fine-tune'", "tuned")):  # fmt: skip
+        found = cells(replace(CLAIM, where=where), both)
+        assert found["cell"].str.startswith(chain).all() and len(found) == 1
+
+
+def test_an_arm_can_be_compared_with_another_chain_of_the_same_density_and_task():
+    later = seeds([2.0, 2.2, 1.8])
+    early = seeds([0.5, 0.7, 0.3], chain="early", at="0", drawn=0.0)
+    sparser = seeds([9, 9, 9], chain="sparser").assign(density=0.1)
+    elsewhere = seeds([9, 9, 9], chain="elsewhere", task="u")
+    claim = replace(CLAIM, where="at == '0'", against="rewind", other="at == 'end'", rule="below")
+    row = one(claim, pd.concat([later, early, sparser, elsewhere]))
+    assert row["mean"] == pytest.approx(-1.5) and row["verdict"] == "agrees"
+    assert cells(claim, pd.concat([early, sparser, elsewhere])).empty
+    varied = {"kind": "structured", "scope": "global"}
+    at_the_end, drawn = (part.assign(**varied) for part in (later, early))
+    drawn["density"] *= 0.7  # which units go depends on the training
+    assert one(claim, pd.concat([at_the_end, drawn]))["mean"] == pytest.approx(-1.5)
+
+
 # The register.
 
 
@@ -171,21 +198,28 @@ def shipped() -> pd.DataFrame:
     return evidence(Store(data_folder() / "results"))
 
 
+def asked(cell) -> tuple:
+    usual = cell["between"] == "rewind" and cell["at"] == "end"
+    return cell["kind"], *(() if usual else (cell["between"], cell["criterion"]))
+
+
 def test_every_trained_cell_of_an_arm_pair_is_shown_somewhere(shipped: pd.DataFrame):
-    """No density, rate or kind is left out because of what it says."""
+    """No density, rate or kind is left out because of what it says. Chains that are drawn before
+    their end, or do not rewind, are asked by kind of chain.
+    """
     shown, pairs = set(), set()
     for claim in register():
         for cell in cells(claim, shipped).to_dict("records"):
             chain, number, _, *arms = cell["cell"].split()
             shown.add((chain, int(number), *sorted(arms)))
-            if claim.against:
-                pairs.add((claim.arm, claim.against, cell["kind"]))
+            if claim.against and not claim.other:
+                pairs.add((claim.arm, claim.against, *asked(cell)))
     assert len(pairs) > 8
     for chain, of_chain in shipped.groupby("chain"):
         for number, at in of_chain[of_chain["round"] > 0].groupby("round"):
             trained = {"dense", *at["treatment"]}
-            for arm, against, kind in pairs:
-                if {arm, against} <= trained and kind == at["kind"].iloc[0]:
+            for arm, against, *kind in pairs:
+                if {arm, against} <= trained and kind == [*asked(at.iloc[0])]:
                     cell = (chain, number, *sorted((arm, against)))
                     where = at.iloc[0][["network", "learning_rate", "kind", "density", "rewind"]]
                     assert cell in shown, f"{arm} against {against}: {where.to_dict()}"

@@ -262,7 +262,7 @@ def test_only_what_involves_chance_is_drawn_more_than_once():
     for trial in experiment.trials(1):
         counts[trial.label] += 1
     once = ("rewind", "fine-tune", "fine-tune-quarter", "learning-rate-rewind")
-    once += ("signs", "frozen", "untrained", "untrained-signs")
+    once += ("signs", "frozen", "untrained", "untrained-signs", "pruned")
     assert counts == {name: 1 if name in once else 3 for name in TREATMENTS}
 
 
@@ -337,7 +337,8 @@ def test_training_starts_where_the_schedule_says():
     starts = {t.name: Trial(experiment, 0, 1, t).start for t in TREATMENTS.values()}
     restarted = {"reinitialise", "scratch-e", "scratch-b", "scratch-b-uncapped"}
     restarted |= {"scratch-rescaled", "fine-tune-quarter"}
-    other = dict.fromkeys(restarted, 0) | dict.fromkeys(("untrained", "untrained-signs"), 5_000)
+    untrained = [name for name, treatment in TREATMENTS.items() if treatment.budget == "none"]
+    other = dict.fromkeys(restarted, 0) | dict.fromkeys(untrained, 5_000)
     assert starts == {name: other.get(name, 100) for name in TREATMENTS}
     assert Trial(experiment, 0, 0, REWIND).start == 0
 

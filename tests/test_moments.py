@@ -68,7 +68,7 @@ ZHOU = replace(
     LENET,
     rounds=1,
     rewind=0,
-    treatments=(*VARIED, "frozen", "untrained", "untrained-signs"),
+    treatments=(*VARIED, "frozen", "untrained", "untrained-signs", "pruned"),
     draws=2,
 )
 ALL = {"fine-tuned": FINE_TUNED, "early": EARLY, "snip": AT_FIRST, "channels": CHANNELS,
@@ -346,12 +346,15 @@ def test_what_is_frozen_stays_at_its_first_value_and_the_rest_learns(store):
 
 
 def test_a_supermask_is_evaluated_and_never_trained(store, follow):
-    starts = {t: s for t, s in follow(ZHOU, store).items() if t.label.startswith("untrained")}
+    starts = {t: s for t, s in follow(ZHOU, store).items() if t.treatment.budget == "none"}
     data = DATA["lenet-8-6"]
     for trial, start in starts.items():
         kept = initial(ZHOU, trial.seed)
         if trial.label == "untrained":
             assert_equal(start.state, apply_masks(kept, start.masks))
+        if trial.label == "pruned":  # what is left of the dense network as it is
+            final = one(store.get_tensors(trial.parent.key)["final"])
+            assert_equal(start.state, apply_masks(final, start.masks))
         network = build("lenet-8-6", SHAPES["lenet-8-6"], 3).with_state(beside(start.state))
         stored = store.get(trial.key)
         accuracy = evaluate_on(network, data, data.test).accuracy.item()
@@ -365,4 +368,4 @@ def test_every_treatment_is_another_start():
     keys = [Trial(ZHOU, 0, 1, treatment).key for treatment in TREATMENTS.values()]
     assert len(set(keys)) == len(keys) - 1, "scratch-e is trained as reinitialise"
     assert Trial(Experiment(task=Task(recipe=Recipe())), 0, 1, REWIND).snapshots == []
-    assert len(all_trials(ZHOU)) == 2 + 2 * (1 + 1 + 4 * 2 + 1 + 2)
+    assert len(all_trials(ZHOU)) == 2 + 2 * (1 + 1 + 4 * 2 + 1 + 3)

@@ -86,6 +86,37 @@ def test_new_weights_are_those_of_run(task, pruning, k, store):
             assert round(accuracy, 6) == stored["ticket"]["final_test_accuracy"]
 
 
+@each
+def test_fine_tuning_from_round_to_round_is_that_of_run(task, pruning, k, store):
+    trials = finished(replace(experiment(task, pruning, 0), chain="fine-tune"), store)
+    for number, (masks, trained) in enumerate(plain.fine_tuned(task, pruning, 2, seed=3)):
+        label = "fine-tune" if number else "dense"
+        kept = store.get_tensors(trials[number, label, False].key)
+        assert_same_bits(masks, kept["masks"])
+        assert_same_bits(trained, kept["final"])
+
+
+@each
+def test_a_ticket_that_is_drawn_early_is_that_of_run(task, pruning, k, store):
+    early = experiment(task, replace(pruning, at=k), k)
+    trials = finished(replace(early, rounds=1), store)
+    masks, start, trained = plain.drawn_at(task, pruning, k, seed=3)
+    kept = store.get_tensors(trials[1, "rewind", False].key)
+    assert_same_bits(masks, kept["masks"])
+    assert_same_bits(trained, kept["final"])
+    assert all(not start[name][~mask].any() for name, mask in masks.items())
+
+
+def test_signs_are_those_of_run(store, follow):
+    task, pruning, k = CASES["lenet, to the initialisation"]
+    e = replace(experiment(task, pruning, k), treatments=("signs",))
+    starts = {(t.round, t.label): start for t, start in follow(e, store).items()}
+    (_, first, _), *rounds = plain.tickets(task, pruning, 2, seed=3)
+    for number, (masks, *_) in enumerate(rounds, start=1):
+        own = plain.signs(first, masks)
+        assert_same_bits({n: t[0] for n, t in own.items()}, starts[number, "signs"].state)
+
+
 @pytest.mark.parametrize("k", [0, 3])
 def test_instability_is_that_of_run(k, store):
     task = Task(network="lenet-8-6", recipe=replace(SGD, learning_rate=0.5))

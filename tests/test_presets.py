@@ -9,6 +9,7 @@ from labkit.engine.connectivity import Instability
 from labkit.engine.narrowing import narrow
 from labkit.engine.networks import build
 from labkit.experiments.experiment import Experiment, all_trials
+from labkit.experiments.later import LATER
 from labkit.experiments.presets import DECIDING, NAMES, PAPERS, PRESETS, SIZES, study
 
 
@@ -17,7 +18,9 @@ def test_every_paper_names_presets_that_exist_in_every_size():
         for name in names:
             for size in SIZES:
                 assert all(isinstance(e, Experiment) for e in study(name, size))
-    assert {name for names in PAPERS.values() for name in names} == set(NAMES) - set(DECIDING)
+    assert {name for names in PAPERS.values() for name in names} == set(NAMES) - set(
+        DECIDING
+    ) - set(LATER)
 
 
 def test_a_study_of_several_experiments_is_no_single_preset():
@@ -47,7 +50,9 @@ def test_references_have_the_seeds_and_pairs_that_their_papers_ask_for():
     for name in NAMES:
         for experiment in study(name, "reference"):
             copies = experiment.instability.copies
-            if name in DECIDING:
+            if name in LATER:
+                assert len(experiment.seeds) >= 5 and min(experiment.seeds) >= 20, "fresh ones"
+            elif name in DECIDING:
                 assert len(experiment.seeds) >= 3 and min(experiment.seeds) >= 10, "fresh ones"
             elif name.startswith(("stability", "reconciliation")):
                 assert len(experiment.seeds) >= 3
@@ -97,7 +102,7 @@ def test_the_quick_lottery_reaches_the_density_of_the_papers_round_seven():
     assert (1 - quick.pruning.rate) ** quick.rounds == pytest.approx(0.8**7, rel=0.05)
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name not in DECIDING])
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in (*DECIDING, *LATER)])
 def test_full_sizes_are_single_networks_for_the_papers_number_of_epochs(name: str):
     full = set(PRESETS[name]) - set(SIZES)
     assert full

@@ -7,7 +7,7 @@ five seconds of a processor and 140 MB, in every notebook, for nothing.
 from collections.abc import Iterable, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim.adam import adam
 from torch.optim.sgd import sgd
 
@@ -24,7 +24,7 @@ class Optimizer:
     def __init__(
         self,
         name: str,
-        parameters: Iterable[nn.Parameter],
+        parameters: Iterable[Tensor],
         momentum: float,
         weight_decay: float,
         moments: Sequence[dict[str, Tensor]] | None = None,

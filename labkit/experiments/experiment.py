@@ -204,13 +204,15 @@ TREATMENTS = {
         Treatment("frozen", removed="frozen"),
         Treatment("untrained", budget="none"),
         Treatment("untrained-signs", weights="signs", budget="none"),
+        Treatment("untrained-random", mask="random", budget="none"),
+        Treatment("pruned", weights="final", budget="none"),
     )
 }
 """Named rows of that table: Frankle & Carbin 2019 (rewind, reinitialise), Renda et al. 2020
 (fine-tune, learning-rate-rewind), Liu et al. 2019 (fine-tune-quarter and the three scratches),
-Frankle et al. 2020 (the two control masks), Zhou et al. 2019 (all that follow). Scratch-E and
-re-initialisation are two names of one thing: fresh weights in what is left, trained for the same
-epochs."""
+Frankle et al. 2020 (the two control masks), Zhou et al. 2019 (all that follow, but the last: what
+pruning alone does, before any training). Scratch-E and re-initialisation are two names of one
+thing: fresh weights in what is left, trained for the same epochs."""
 CHAINS = ("rewind", "fine-tune", "fine-tune-quarter", "learning-rate-rewind")
 
 

@@ -15,6 +15,7 @@ from labkit.engine.connectivity import Instability
 from labkit.engine.pruning import Pruning
 from labkit.engine.training import Recipe
 from labkit.experiments.experiment import TREATMENTS, Experiment, Task
+from labkit.experiments.later import LATER
 
 Study = tuple[Experiment, ...]
 SIZES = ("quick", "reference")  # of every preset; each has full sizes beside them
@@ -394,6 +395,7 @@ PRESETS: dict[str, dict[str, Study]] = {
         "quick": _rewind_controls((0.4,), 300, (0,)),
         "reference": _rewind_controls((0.4, 0.1), 3_000, _FRESH[:3]),
     },
+    **LATER,
 }
 NAMES = tuple(PRESETS)
 DECIDING = ("new-weights", "length", "rewind-controls")  # see docs/registration.md

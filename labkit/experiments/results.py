@@ -31,7 +31,8 @@ class Tables:
     iterations the dense network trains for, `epochs` the same in passes over its training images,
     `share` the rewind iteration as a share of it, `iterations` how many the network itself trained
     for; `cut` is the rate of pruning per round; `between` is what the chain does between rounds,
-    and `at` the iteration at which all masks are drawn, or "end": each after the round before.
+    and `at` the iteration at which all masks are drawn, or "end": each after the round before;
+    `drawn` is the same as a share of the training.
     `task` and `chain` are digests of the settings of a task, and of all that decides a chain of
     tickets but its seed: arms are compared within a chain.
     `early_stop` is the iteration of minimum validation loss, `test_accuracy` is read there, and
@@ -126,6 +127,7 @@ def _settings(e: Experiment) -> dict[str, Any]:
         "rewind": e.rewind,
         "between": e.chain,
         "at": "end" if e.pruning.at is None else str(e.pruning.at),
+        "drawn": 1.0 if e.pruning.at is None else e.pruning.at / recipe.iterations,
         "share": e.rewind / recipe.iterations,
         "task": key_of(settings(e.task))[:8],
         "chain": key_of(chain | {"optimizer_state": e.optimizer_state})[:8],

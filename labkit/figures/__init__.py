@@ -6,6 +6,7 @@ from labkit.figures.arms import (
     learning_curves,
     summarise,
 )
+from labkit.figures.birds import mask_distance_map
 from labkit.figures.layers import kept_per_layer
 from labkit.figures.lines import error_along_line, error_map
 from labkit.figures.maps import pixel_map, weight_histogram
@@ -35,6 +36,7 @@ __all__ = [
     "instability_against_rewind",
     "kept_per_layer",
     "learning_curves",
+    "mask_distance_map",
     "phase_diagram",
     "phases",
     "pixel_map",

@@ -60,6 +60,16 @@ ARMS = {
     "scratch-b": Look("#009E73", (0, (6, 2, 2, 2, 2, 2)), "h", "Scratch-B"),
     "scratch-b-uncapped": Look("#56B4E9", (0, (6, 2, 2, 2)), "H", "Scratch-B, uncapped"),
     "scratch-rescaled": Look("#CC79A7", (0, (4, 4)), ">", "scratch, re-scaled"),
+    "signs": Look("#56B4E9", "-", "P", "signs, one magnitude"),
+    "random-signs": Look("#CC79A7", (0, (1, 2)), "v", "random signs, one magnitude"),
+    "fresh-signs": Look("#009E73", (0, (8, 2)), "^", "signs, new magnitudes"),
+    "reshuffled": Look("#E69F00", (0, (2, 1)), "<", "reshuffled weights"),
+    "reshuffled-signs": Look("#8C510A", (0, (8, 2, 1, 2)), ">", "reshuffled, own signs"),
+    "frozen": Look("#666666", (0, (5, 2)), "X", "removed ones frozen, not zero"),
+    "untrained": Look("#E69F00", "-", "s", "untrained"),
+    "untrained-signs": Look("#009E73", "-", "D", "untrained, signs alone"),
+    "untrained-random": Look("#CC79A7", ":", "h", "untrained, random mask"),
+    "pruned": Look("#666666", ":", "<", "pruned, not trained again"),
 }
 SERIES = (  # of lines that are no arms, in their order: settings, layers, splits
     Look("#0072B2", "-", "o"),

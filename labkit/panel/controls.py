@@ -21,7 +21,7 @@ from labkit.experiments.forecast import densities, rate_for
 from labkit.experiments.words import with_settings
 
 NETWORKS = ("lenet-300-100", "conv-2", "conv-4", "conv-6", "vgg-small", "vgg-16", "vgg-19",
-            "resnet-8", "resnet-14", "resnet-20")  # fmt: skip
+            "resnet-8", "resnet-14", "resnet-20", "vit-2-8")  # fmt: skip
 KIND_WORDS = {
     "unstructured": "single weights",
     "structured": "filters and neurons",
@@ -140,7 +140,12 @@ class Controls:
         whole("seeds", v["seeds"], 1, 1_000)
         seeds = base.seeds if v["seeds"] == len(base.seeds) else tuple(range(v["seeds"]))
         ticked = {name: t for name, t in TREATMENTS.items() if v.get(f"treatment {name}")}
-        own = [t for t in base.treatments if t.name in ticked or TREATMENTS.get(t.name) != t]
+        boxed = {name for name, t in TREATMENTS.items() if f"treatment {name}" in v}
+        own = [
+            t
+            for t in base.treatments
+            if t.name in ticked or t.name not in boxed or TREATMENTS[t.name] != t
+        ]
         treatments = dict.fromkeys((*own, *ticked.values()))  # those of before in their order
         treated = {"every round": None, "the last round": (rounds,) if rounds else None}
         experiment = replace(

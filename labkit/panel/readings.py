@@ -5,6 +5,7 @@ evaluations so far. Tables in long form are made by `labkit.tables`; these means
 needs many times a second.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import replace
@@ -72,9 +73,9 @@ class Readings:
             arms[trial.label].setdefault(trial.round, []).append((trial, result))
         dense = arms.pop("dense", {})
         lines = []
-        for label, rounds in {"rewind": {}, **arms}.items():
+        for label, rounds in {self.experiment.chain: {}, **arms}.items():
             # The chain starts at the dense network.
-            known = rounds if label != "rewind" else {**dense, **rounds}
+            known = rounds if label != self.experiment.chain else {**dense, **rounds}
             if known:
                 points = tuple(_summary(known[number]) for number in sorted(known))
                 lines.append(_line(label, points, pale))
@@ -121,7 +122,7 @@ class Readings:
         found = [
             result["ticket"]["density"]
             for trial, result in self._finished()
-            if trial.round == number and trial.label in ("dense", "rewind")
+            if trial.round == number and trial.label in ("dense", self.experiment.chain)
         ]
         return sum(found) / len(found) if found else None
 
@@ -192,18 +193,20 @@ def path_chart(own: Readings, number: int) -> str:
 def mask_chart(own: Readings, number: int, store: Store) -> tuple[str, list[Row]] | None:
     """The input pixels that the tickets of a round still look at, and the counts as rows.
 
-    None for the dense network, for networks that begin with a convolution, and where no weights are
-    stored: shipped results have none.
+    None for the dense network, for networks that begin with a convolution or with patches, and
+    where no weights are stored: shipped results have none.
     """
-    trials = [t for t in own.trials.values() if t.round == number and t.label == "rewind"]
+    trials = [
+        t for t in own.trials.values() if t.round == number and t.label == own.experiment.chain
+    ]
     masks = []
     for trial in trials if number else ():
         if not trial.analysis and trial.key in own.results:
             tensors = store.get_tensors(trial.key)
             masks += [next(iter(tensors["masks"].values()))] if tensors else []
-    if not masks or masks[0].ndim != 3:
-        return None
     shape = own.experiment.task.data().image_shape
+    if not masks or masks[0].ndim != 3 or masks[0].shape[2] != math.prod(shape):
+        return None
     counts = sum(mask.sum((0, 1)) for mask in masks).view(shape).sum(0)  # (H, W)
     blind = (counts == 0).float().mean().item()
     share = sum(mask.float().mean().item() for mask in masks) / len(masks)

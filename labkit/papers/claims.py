@@ -10,6 +10,7 @@ others stand in the grid behind it. Arms are compared within a chain, paired by 
 import csv
 import html
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -46,7 +47,9 @@ READINGS = {  # column -> what is read
 }
 NOT_MEASURED, NOT_ATTEMPTED = "not measured", "not attempted"
 _CELL = ("network", "dataset", "optimizer", "learning_rate", "length", "epochs", "kind",
-         "criterion", "scope", "cut", "rewind", "share")  # fmt: skip
+         "criterion", "scope", "cut", "rewind", "share", "between", "at", "drawn")  # fmt: skip
+# Columns that say how a chain differs from the usual one, and what the usual one has there.
+_USUAL = {"between": "rewind", "at": "end", "drawn": 1.0}
 
 
 @dataclass(frozen=True)
@@ -58,8 +61,11 @@ class Claim:
     change, "x" how many times larger `against` is; each per seed, then averaged. Without `against`
     the arm's value is read as it is. rule: see `labkit.experiments.statistics.verdict`. readings:
     columns of `labkit.Tables.tickets`, the paper's own first. where: a query of those columns that
-    says in which cells the claim is read. nearest: column and value, in the order in which they
-    choose the headline. studies: the presets beside which it is shown. why: it is not attempted.
+    says in which cells the claim is read; where it names neither `between` nor `at` (nor `drawn`),
+    only chains that rewind are, whose masks are drawn after the round before. other: a query for
+    the chains in which `against` is found, at the same density of the same task; none where it
+    stands in the arm's own. nearest: column and value, in the order in which they choose the
+    headline. studies: the presets beside which it is shown. why: it is not attempted.
     """
 
     claim: str
@@ -78,6 +84,7 @@ class Claim:
     nearest: tuple[tuple[str, str], ...]
     studies: tuple[str, ...]
     why: str = ""
+    other: str = ""
 
     @property
     def threshold(self) -> float:
@@ -91,7 +98,7 @@ class Claim:
 def register() -> tuple[Claim, ...]:
     """All claims of `register.csv`, in its order."""
     with REGISTER.open(encoding="utf-8", newline="") as file:
-        return tuple(_read(row) for row in csv.DictReader(file))
+        return tuple(_read(row) for row in csv.DictReader(file, restval=""))
 
 
 def _read(row: dict[str, str]) -> Claim:
@@ -130,12 +137,9 @@ def cells(claim: Claim, tickets: pd.DataFrame) -> pd.DataFrame:
     if claim.why or tickets.empty:
         return pd.DataFrame()
     rows = []
-    about = tickets.query(claim.where, engine="python") if claim.where else tickets
-    for _, chain in about.groupby("chain", sort=False):
-        for number, arm in chain[chain["treatment"] == claim.arm].groupby("round"):
-            against = chain[chain["treatment"] == claim.against]
-            if claim.against != "dense":
-                against = against[against["round"] == number]
+    for _, chain in _about(claim, tickets).groupby("chain", sort=False):
+        for _, arm in chain[chain["treatment"] == claim.arm].groupby("round"):
+            against = _against(claim, arm, chain, tickets)
             for reading in claim.readings:
                 if reading not in arm:
                     continue
@@ -143,6 +147,33 @@ def cells(claim: Claim, tickets: pd.DataFrame) -> pd.DataFrame:
                 if found is not None:
                     rows.append(_row(claim, reading, found, arm, against, chain))
     return pd.DataFrame(rows)
+
+
+def _about(claim: Claim, tickets: pd.DataFrame) -> pd.DataFrame:
+    """The tickets that a claim is about."""
+    if "drawn" not in claim.where:
+        for column in ("between", "at"):
+            usual = _USUAL[column]
+            if column in tickets and not re.search(rf"\b{column}\b", claim.where):
+                tickets = tickets[tickets[column] == usual]
+    return tickets.query(claim.where, engine="python") if claim.where else tickets
+
+
+def _against(
+    claim: Claim, arm: pd.DataFrame, chain: pd.DataFrame, tickets: pd.DataFrame
+) -> pd.DataFrame:
+    """What an arm of one round is compared with."""
+    if claim.other:
+        found = tickets.query(claim.other, engine="python")
+        same = (found["task"] == arm["task"].iloc[0]) & (found["treatment"] == claim.against)
+        first = arm.iloc[0]
+        near = (found["density"] / arm["density"].mean()).map(math.log).abs() < NEAR
+        # Where units of all layers are ranked together, a density depends on the training.
+        alike = (found["cut"] == first["cut"]) & (found["round"] == first["round"])
+        varies = first["kind"] == "structured" and first["scope"] == "global"
+        return found[same & (alike if varies else near)]
+    found = chain[chain["treatment"] == claim.against]
+    return found if claim.against == "dense" else found[found["round"] == arm["round"].iloc[0]]
 
 
 def _compared(
@@ -193,9 +224,10 @@ def _row(
                 str(arm["round"].iloc[0]),
                 reading,
                 *sorted((claim.arm, claim.against)),
+                *sorted(set(against["chain"]) if claim.other else ()),
             ]
         ),
-        **{name: arm[name].iloc[0] for name in _CELL},
+        **{name: arm[name].iloc[0] if name in arm else _USUAL[name] for name in _CELL},
         "weights": int(dense["weights"].iloc[0]) if len(dense) else None,
         "dense_accuracy": dense["final_test_accuracy"].mean() if len(dense) else math.nan,
         "density": arm["density"].mean(),
@@ -442,6 +474,12 @@ def setting_in_words(row: dict[str, Any]) -> str:
         words.append(f"{row['density']:.1%} left of the weights, {kind} cut by {row['cut']:.0%}")
     if row["rewind"]:
         words.append(f"k = {row['rewind']:,}")
+    if row["criterion"] not in ("magnitude", "gamma"):
+        words.append(f"by {row['criterion']}")
+    if row.get("between", "rewind") != "rewind":
+        words.append(f"{row['between']} between rounds")
+    if row.get("at", "end") != "end":
+        words.append(f"drawn at {int(row['at']):,}")
     budget, other = row["iterations"], row["against_iterations"]
     if not _missing(other) and budget != other:
         words.append(f"trained for {budget:,} against {int(other):,} iterations")
