@@ -14,6 +14,7 @@ from labkit.base.store import Store
 from labkit.engine.connectivity import Instability
 from labkit.engine.networks import build
 from labkit.engine.training import evaluate_on, generator, train
+from labkit.experiments import running
 from labkit.experiments.experiment import Experiment, Task
 from labkit.experiments.running import run
 from tests.synthetic import DATA, SGD, assert_equal, assert_same, finish
@@ -49,6 +50,7 @@ SET_BEFORE = {
     "precision": lambda: put(
         torch.get_float32_matmul_precision, torch.set_float32_matmul_precision, "medium"
     ),
+    "threads": lambda: put(torch.get_num_threads, torch.set_num_threads, 2),
     "cudnn.benchmark": lambda: put(*cudnn("benchmark"), True),
     "cudnn.deterministic": lambda: put(*cudnn("deterministic"), False),
 }
@@ -100,6 +102,32 @@ def test_a_run_and_what_pulls_it_do_not_see_each_other(synthetic_data: None, sto
         torch.set_default_dtype(torch.float64)  # in the middle of it
     assert torch.get_default_dtype() == torch.float64
     torch.set_default_dtype(torch.float32)
+
+
+def test_training_has_one_thread_and_gives_the_others_back(
+    synthetic_data: None, store: Store, monkeypatch
+):
+    found = []
+
+    def spy(*args: Any, **options: Any) -> Iterator[Any]:
+        for step in train(*args, **options):
+            found.append(torch.get_num_threads())
+            yield step
+            if len(found) > 12:
+                raise RuntimeError("no further")
+
+    monkeypatch.setattr(running, "train", spy)
+    with SET_BEFORE["threads"]():
+        events = run(full("lenet-8-6"), store, jobs=1)
+        for _ in range(5):
+            next(events)
+            assert torch.get_num_threads() == 2
+        events.close()
+        assert torch.get_num_threads() == 2
+        with pytest.raises(RuntimeError, match="no further"):
+            finish(full("lenet-8-6"), store, jobs=1)
+        assert torch.get_num_threads() == 2
+    assert set(found) == {1}
 
 
 def ends(before: Callable[[], Any]) -> tuple[dict[str, torch.Tensor], torch.Tensor]:

@@ -2,8 +2,10 @@
 
 import csv
 import io
+import multiprocessing
 import re
 import shlex
+import sys
 from base64 import b64decode
 from collections.abc import Iterator
 from dataclasses import replace
@@ -12,6 +14,7 @@ from random import Random
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import HealthCheck, settings, strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -262,6 +265,28 @@ def test_stop_keeps_what_is_finished_and_run_goes_on_from_there(
     assert len(tables(TINY, store).tickets) == 2
     run_to_the_end(panel)
     assert panel.session.finished == 8
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux" or torch.cuda.is_available(),
+    reason="only a forked process has the data of this test",
+)
+def test_with_several_cores_it_trains_in_processes_and_stop_ends_them(panel: Panel):
+    torch.set_num_threads(2)
+    try:
+        panel.run()
+        while not panel.session.finished:
+            panel.tick()
+        assert len(multiprocessing.active_children()) == 2
+        panel.pause()
+        assert panel.session.state == "paused"
+        panel.run()
+        panel.stop()
+        assert multiprocessing.active_children() == [] and torch.get_num_threads() == 2
+        run_to_the_end(panel)
+        assert multiprocessing.active_children() == [], panel.session.in_words()
+    finally:
+        torch.set_num_threads(1)
 
 
 def test_settings_cannot_be_changed_by_hand_during_a_run_and_a_change_stops_it(panel: Panel):

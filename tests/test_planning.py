@@ -71,21 +71,19 @@ def test_jobs_are_calibrated_at_the_same_time_and_share_the_work(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("durations", "after", "alone", "jobs", "end"),
+    ("durations", "after", "jobs", "end"),
     [
-        ([2.0, 3.0, 4.0], [(), (), ()], "nnn", 1, 9.0),
-        ([2.0, 3.0, 4.0], [(), (), ()], "nnn", 2, 6.0),
-        ([2.0, 3.0, 4.0], [(), (), ()], "nnn", 9, 4.0),
-        ([2.0, 3.0, 4.0], [(), (), ()], "yyy", 9, 9.0),
-        ([2.0, 3.0, 4.0], [(), (0,), (0,)], "nnn", 2, 6.0),
-        ([2.0, 3.0, 4.0], [(), (0,), ()], "nnn", 2, 5.0),
-        ([2.0, 3.0, 4.0], [(), (0,), ()], "nyn", 2, 7.0),
-        ([1.0, 1.0, 1.0, 1.0], [(), (0,), (1,), (0,)], "nnnn", 2, 3.0),
-        ([], [], "", 2, 0.0),
+        ([2.0, 3.0, 4.0], [(), (), ()], 1, 9.0),
+        ([2.0, 3.0, 4.0], [(), (), ()], 2, 6.0),
+        ([2.0, 3.0, 4.0], [(), (), ()], 9, 4.0),
+        ([2.0, 3.0, 4.0], [(), (0,), (0,)], 2, 6.0),
+        ([2.0, 3.0, 4.0], [(), (0,), ()], 2, 5.0),
+        ([1.0, 1.0, 1.0, 1.0], [(), (0,), (1,), (0,)], 2, 3.0),
+        ([], [], 2, 0.0),
     ],
 )
-def test_a_run_ends_with_its_last_process(durations, after, alone, jobs, end):
-    chunks = [Call([], a == "y", frozenset(some)) for a, some in zip(alone, after, strict=True)]
+def test_a_run_ends_with_its_last_process(durations, after, jobs, end):
+    chunks = [Call([], frozenset(some)) for some in after]
     assert planning._last_end(durations, chunks, jobs) == end
 
 

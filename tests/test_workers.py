@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from labkit.base.workers import Call, Ended, run_calls
+from labkit.base.workers import AHEAD, EVERY, Call, Ended, Silence, run_calls
 
 PATIENCE = 60  # seconds until a test that waits gives up
 
@@ -23,8 +23,8 @@ def apply(call: tuple[Any, tuple[Any, ...]]) -> Iterator[Any]:
     yield from function(*arguments)
 
 
-def calling(function: Any, arguments: tuple[Any, ...], *order: Any, **options: Any) -> Call[Any]:
-    return Call((function, arguments), *order, **options)
+def calling(function: Any, arguments: tuple[Any, ...], **order: Any) -> Call[Any]:
+    return Call((function, arguments), **order)
 
 
 def words(*given: object) -> Iterator[object]:
@@ -82,7 +82,7 @@ def threads() -> Iterator[tuple[int, int]]:
 
 
 def values(events: list[tuple[int, Any]], number: int) -> list[Any]:
-    return [value for place, value in events if place == number]
+    return [value for place, value in events if place == number and value != Silence()]
 
 
 def gone(pid: int) -> bool:
@@ -93,26 +93,27 @@ def gone(pid: int) -> bool:
         return True
 
 
-@pytest.mark.parametrize("alone", [True, False])
 @pytest.mark.parametrize("jobs", [1, 2, 7])
-def test_all_that_calls_yield_comes_out_in_the_order_of_each(jobs: int, alone: bool) -> None:
+def test_all_that_calls_yield_comes_out_in_the_order_of_each(jobs: int) -> None:
     given = [("a", None, 1.5), (), ("b", {"c": torch.ones(2)})]
-    events = list(run_calls(apply, [calling(words, some, alone) for some in given], jobs))
+    events = list(run_calls(apply, [calling(words, some) for some in given], jobs))
     for number, some in enumerate(given):
         *found, last = values(events, number)
         assert last == Ended() and str(found) == str(list(some))
-    if jobs == 1 or alone:
+    if jobs == 1:
         assert [number for number, _ in events] == sorted(number for number, _ in events)
 
 
-def test_nothing_runs_beside_a_call_that_is_alone() -> None:
-    calls = [calling(threads, (), alone=number in (1, 4)) for number in range(6)]
-    for number, value in run_calls(apply, calls, 2):
-        if calls[number].alone:
-            assert value in (Ended(), (os.getpid(), torch.get_num_threads()))
-            assert multiprocessing.active_children() == []
-        else:
-            assert value == Ended() or value[0] != os.getpid()
+def test_one_job_is_this_process() -> None:
+    for _, value in run_calls(apply, [calling(threads, ())] * 3, 1):
+        assert value == Ended() or value[0] == os.getpid()
+        assert multiprocessing.active_children() == []
+
+
+def test_processes_take_one_call_after_the_other() -> None:
+    events = list(run_calls(apply, [calling(threads, ())] * 9, 3))
+    pids = {value[0] for number in range(9) for value in values(events, number)[:-1]}
+    assert os.getpid() not in pids and len(pids) <= 3
 
 
 def test_calls_run_at_the_same_time(tmp_path: Path) -> None:
@@ -138,15 +139,16 @@ def test_a_call_begins_after_those_that_it_needs(jobs: int, tmp_path: Path) -> N
 def test_no_more_calls_run_at_a_time_than_jobs() -> None:
     begun, most = set[int](), 0
     for number, value in run_calls(apply, [calling(words, ("begun",))] * 9, 3):
-        begun ^= {number}
+        if value != Silence():
+            begun ^= {number}
         most = max(most, len(begun), len(multiprocessing.active_children()))
-        assert value in ("begun", Ended())
+        assert value in ("begun", Ended(), Silence())
     assert not begun and 1 < most <= 3
 
 
 def test_of_numbers_processes_send_some(tmp_path: Path) -> None:
     numbers = 10_000
-    here = list(run_calls(apply, [calling(count_to, (numbers,), alone=True)] * 2, 2))
+    here = list(run_calls(apply, [calling(count_to, (numbers,))] * 2, 1))
     assert values(here, 0) == [*range(numbers), Ended()]
     there = values(list(run_calls(apply, [calling(count_to, (numbers,))] * 2, 2)), 0)
     assert there[0] == 0 and there[-1] == Ended() and len(there) < numbers
@@ -159,6 +161,44 @@ def test_processes_have_one_thread_each() -> None:
     (one, first), (other, second) = values(events, 0)[0], values(events, 1)[0]
     assert len({one, other, os.getpid()}) == 3
     assert first == second == 1 and torch.get_num_threads() == before
+
+
+def be_silent_until(path: Path) -> Iterator[int]:
+    wait_for(path)
+    yield 1
+
+
+def test_nobody_who_pulls_is_kept_by_silent_processes(tmp_path: Path) -> None:
+    release = tmp_path / "release"
+    pulled = run_calls(apply, [calling(be_silent_until, (release,))] * 2, 2)
+    assert [next(pulled)[1] for _ in range(3)] == [Silence()] * 3
+    release.touch()
+    assert values(list(pulled), 0) == [1, Ended()]
+
+
+def count_into(path: Path) -> Iterator[int]:
+    for number in range(1_000_000):
+        path.write_text(str(number))
+        time.sleep(0.001)
+        yield number
+
+
+def test_not_to_pull_is_to_pause(tmp_path: Path) -> None:
+    path = tmp_path / "count"
+    pulled = run_calls(apply, [calling(count_into, (path,))] * 2, 2)
+    for _ in range(3):
+        next(pulled)
+    time.sleep((AHEAD + 4) * EVERY)  # until they are ahead
+    deadline, before = time.monotonic() + PATIENCE, ""
+    while (now := path.read_text()) != before or not now:
+        assert time.monotonic() < deadline, "they go on for nobody"
+        before = now
+        time.sleep(5 * EVERY)
+    for _ in range(4 * AHEAD):
+        next(pulled)
+    assert path.read_text() != before, "they go on when they are pulled"
+    pulled.close()
+    assert multiprocessing.active_children() == []
 
 
 def test_what_a_call_raises_is_raised_and_ends_the_others(tmp_path: Path) -> None:
@@ -183,10 +223,11 @@ def test_a_process_that_dies_is_an_error_which_names_memory() -> None:
 SPAWNING = """
 import torch
 torch.cuda.is_available = lambda: True  # then processes are spawned, as on a Mac
-from labkit.base.workers import Call, run_calls
+from labkit.base.workers import Call, Silence, run_calls
 from tests.test_workers import {function}
 {guard}
-    print([value for _, value in run_calls({function}, [Call({argument})] * 2, 2)])
+    values = run_calls({function}, [Call({argument})] * 2, 2)
+    print([value for _, value in values if value != Silence()])
 """
 
 

@@ -105,10 +105,10 @@ def find_device(name: str = "auto") -> str:
 
 
 def find_jobs(jobs: int | None, device: str) -> int:
-    """How many processes train at a time on a device of `find_device`.
+    """How many processes, of one thread each, train at a time on a device of `find_device`.
 
     jobs: a wish, up to MOST_WISHED or one for each core, or None, which on a CPU is one for each
-    thread that torch would use, up to MOST_JOBS. Raises ValueError for another number, and above 1
+    core that torch would use, up to MOST_JOBS. Raises ValueError for another number, and above 1
     on a GPU.
     """
     import torch
@@ -122,8 +122,8 @@ def find_jobs(jobs: int | None, device: str) -> int:
 
 
 def device_in_words(device: str, jobs: int = 1) -> str:
-    """A device of `find_device` as a reader knows it, such as "CPU x86_64, 2 threads", with the
-    processes that train on it at a time.
+    """A device of `find_device` as a reader knows it, such as "CPU x86_64, 2 processes"; jobs: how
+    many train on it at a time.
     """
     import torch
 
@@ -131,11 +131,7 @@ def device_in_words(device: str, jobs: int = 1) -> str:
         return "GPU of this Mac, on which numbers may not repeat"
     if device != "cpu":
         return torch.cuda.get_device_name(device)
-    name = f"CPU {platform.machine()}"
-    if jobs > 1:
-        return f"{name}, {jobs} processes"
-    threads = torch.get_num_threads()
-    return f"{name}, {threads} thread{'' if threads == 1 else 's'}"
+    return f"CPU {platform.machine()}, {jobs} process{'' if jobs == 1 else 'es'}"
 
 
 def lab_version() -> str:

@@ -1,9 +1,9 @@
 """Neutral ground: what was set in torch before must not change a result.
 
-Default dtype and device, autocast, the gradient mode, and the flags that trade digits for speed
-belong to whoever runs this Python. A result is found by its settings alone, so training and
-evaluation put all these to the values that results were made with, and put them back whenever they
-hand over: at each `yield`, and in between nobody else computes.
+Default dtype and device, autocast, the gradient mode, the number of threads, and the flags that
+trade digits for speed belong to whoever runs this Python. A result is found by its settings alone,
+so training and evaluation put all these to the values that results were made with, and put them
+back whenever they hand over: at each `yield`, and in between nobody else computes.
 """
 
 from collections.abc import Callable, Generator, Iterator
@@ -29,6 +29,9 @@ def _precision() -> str:
 
 
 _FLAGS: tuple[tuple[Callable[[], Any], Callable[[Any], Any], Any], ...] = (
+    # Threads of one training wait for each other, and on a busy machine for one that does not run;
+    # `labkit.base.workers` uses the other cores.
+    (torch.get_num_threads, torch.set_num_threads, 1),
     (torch.get_default_dtype, torch.set_default_dtype, torch.float32),
     (torch.get_deterministic_debug_mode, torch.set_deterministic_debug_mode, 0),
     (_precision, torch.set_float32_matmul_precision, "highest"),

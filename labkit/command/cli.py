@@ -205,7 +205,7 @@ def _add_device(parser: argparse.ArgumentParser) -> None:
         type=int,
         metavar="N",
         help="processes that train at a time on the CPU, of one thread each (default: one for each "
-        f"thread that torch would use, up to {MOST_JOBS}); 1 trains in this one, with all threads",
+        f"core that torch would use, up to {MOST_JOBS}); 1 trains in this one, with one thread",
     )
 
 

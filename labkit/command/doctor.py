@@ -32,7 +32,9 @@ Findings: TypeAlias = Iterator[tuple[str, str]]
 def examine(store: Path | str | None = None) -> Findings:
     """All findings, in the order in which a reader would look. store: its folder, as for Store."""
     yield from _versions()
-    yield "ok", f"device: {machine.device_in_words(machine.find_device())}"
+    device = machine.find_device()
+    words = machine.device_in_words(device, machine.find_jobs(None, device))
+    yield "ok", f"device: {words}"
     yield from _data()
     yield from _shipped()
     yield from _store(store)

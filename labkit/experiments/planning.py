@@ -17,8 +17,9 @@ from statistics import mean
 
 import torch
 
+from labkit.base.machine import find_jobs
 from labkit.base.store import Store
-from labkit.base.workers import Call, Ended, next_to_begin, run_calls
+from labkit.base.workers import Call, Order, run_calls
 from labkit.engine.data import Data
 from labkit.engine.networks import Population, build
 from labkit.engine.pruning import full_masks
@@ -54,7 +55,7 @@ def plan(
     study: Study,
     store: Store,
     device: str = "cpu",
-    jobs: int = 1,
+    jobs: int | None = None,
     seconds: float = 2.0,
 ) -> Plan:
     """Predict what `labkit.run` has left to do, from about `seconds` of training for each task.
@@ -63,31 +64,28 @@ def plan(
     Narrow networks are counted like whole ones, so it is an upper bound with structured pruning.
     Nothing is trained where everything is stored. Raises what loading the data raises.
     """
+    jobs = find_jobs(jobs, device)
     todo = missing(study, store)
     trials = len({trial.key for trial in all_trials(study)})
     if not todo:
         return Plan(trials, trials)
     chunks = in_chunks(todo, device, jobs)
-    kinds: defaultdict[tuple[Task, bool], list[list[Trial]]] = defaultdict(list)
+    tasks: defaultdict[Task, list[list[Trial]]] = defaultdict(list)
     for chunk in chunks:
-        kinds[chunk.argument[0].experiment.task, chunk.alone].append(chunk.argument)
+        tasks[chunk.argument[0].experiment.task].append(chunk.argument)
     costs, iterations = {}, {}
-    for (task, alone), some in kinds.items():
+    for task, some in tasks.items():
         usual = Counter(map(len, some)).most_common(1)[0][0]
-        costs[task, alone] = _calibrate(task, usual, device, 1 if alone else jobs, seconds)
-        iterations[task, alone] = sum(trial.work for trials in some for trial in trials)
+        costs[task] = _calibrate(task, usual, device, min(jobs, len(some)), seconds)
+        iterations[task] = sum(trial.work for trials in some for trial in trials)
     total = sum(iterations.values())
-    durations = [
-        sum(costs[t.experiment.task, chunk.alone].seconds(t) for t in chunk.argument)
-        for chunk in chunks
-    ]
+    durations = [sum(costs[t.experiment.task].seconds(t) for t in c.argument) for c in chunks]
     return Plan(
         trials=trials,
         stored=trials - len(todo),
         iterations=total,
-        side_by_side=costs[max(iterations, key=lambda kind: iterations[kind])].side_by_side,
-        milliseconds=sum(1000 * costs[kind].iteration * n for kind, n in iterations.items())
-        / total,
+        side_by_side=costs[max(iterations, key=lambda task: iterations[task])].side_by_side,
+        milliseconds=sum(1000 * costs[t].iteration * n for t, n in iterations.items()) / total,
         seconds=_last_end(durations, chunks, jobs),
         megabytes=max(cost.megabytes for cost in costs.values()),
         gpu_megabytes=max(cost.gpu_megabytes for cost in costs.values()),
@@ -117,8 +115,8 @@ def _calibrate(task: Task, side_by_side: int, device: str, jobs: int, seconds: f
     data = task.data()  # here, as a run does it: processes share what they are forked from
     network = build(task.network, data.image_shape, len(data.classes), side_by_side)
     measure = partial(_measure, recipe=task.recipe, data=data, device=device, seconds=seconds)
-    calls = [Call(network, alone=jobs == 1)] * jobs
-    costs = (value for _, value in run_calls(measure, calls, jobs) if not isinstance(value, Ended))
+    values = run_calls(measure, [Call(network)] * jobs, jobs)
+    costs = (value for _, value in values if isinstance(value, tuple))
     iteration, example, private, on_gpu = (mean(column) for column in zip(*costs, strict=True))
     parameters = sum(p.numel() for p in network.parameters())
     megabytes = _peak_megabytes(data, parameters) + jobs * _kept_megabytes(parameters)
@@ -142,15 +140,14 @@ def _measure(
 
 
 def _last_end(durations: Sequence[float], chunks: Sequence[Call[list[Trial]]], jobs: int) -> float:
-    """When the last chunk ends, by the order in which `run_calls` begins them."""
-    now, waiting = 0.0, dict(enumerate(chunks))
-    running, ended = list[tuple[float, int]](), set[int]()
-    while waiting or running:
-        for number in next_to_begin(waiting, ended, len(running), jobs):
-            del waiting[number]
-            heappush(running, (now + durations[number], number))
-        now, number = heappop(running)
-        ended.add(number)
+    """When the last chunk ends."""
+    now, order = 0.0, Order(chunks, jobs)
+    ends: list[tuple[float, int]] = []
+    while order:
+        for number in order.begin():
+            heappush(ends, (now + durations[number], number))
+        now, number = heappop(ends)
+        order.end(number)
     return now
 
 

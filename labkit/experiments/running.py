@@ -21,7 +21,7 @@ from labkit.base.generators import between
 from labkit.base.machine import device_in_words, find_jobs
 from labkit.base.neutral import on_neutral_ground
 from labkit.base.store import Store
-from labkit.base.workers import Ended, run_calls
+from labkit.base.workers import Ended, Silence, run_calls
 from labkit.engine.connectivity import error_along, instability
 from labkit.engine.data import Data
 from labkit.engine.narrowing import (
@@ -70,16 +70,18 @@ class Finished:
 Event = Progress | Evaluated | Finished
 
 
-def run(study: Study, store: Store, device: str = "cpu", jobs: int = 1) -> Iterator[Event]:
+def run(
+    study: Study, store: Store, device: str = "cpu", jobs: int | None = None
+) -> Iterator[Event]:
     """Train what the store does not have yet, round by round, for all seeds side by side.
 
     study: an experiment, or several, which share what they have in common.
     device: one of `labkit.base.machine.devices`. The same experiment on the same machine, with as
     many jobs, gives the same numbers, bit for bit, also when it was stopped in between.
-    jobs: how many populations are trained at a time, from 1, each in a process of its own with one
-    thread; 1, and rounds of too few networks, train in this process with all threads. More than 1
-    is for the CPU. Outside Linux, a script that asks for it needs `if __name__ == "__main__":`
-    around what it does.
+    jobs: how many populations are trained at a time, each in a process of its own with one thread;
+    1 is in this process, with one thread, and None is `labkit.base.machine.find_jobs`: one for each
+    core of the CPU that torch would use. More than 1 is for the CPU. Outside Linux, a script that
+    uses processes needs `if __name__ == "__main__":` around what it does.
     """
     jobs = find_jobs(jobs, device)
     trials = missing(study, store)
@@ -96,8 +98,9 @@ def run(study: Study, store: Store, device: str = "cpu", jobs: int = 1) -> Itera
             yield event
             continue
         first = chunks[number].argument[0]
-        share = 1.0 if isinstance(event, Ended) else min(1.0, event / first.work)
-        done[number] = int(share * sizes[number])
+        if not isinstance(event, Silence):
+            share = 1.0 if isinstance(event, Ended) else min(1.0, event / first.work)
+            done[number] = int(share * sizes[number])
         yield Progress(sum(done), sum(sizes), first.round)
 
 

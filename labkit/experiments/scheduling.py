@@ -44,24 +44,22 @@ def in_chunks(trials: list[Trial], device: str, jobs: int = 1) -> list[Call[list
     """Trials in chunks that train side by side, each as one population, in an order that respects
     what they start from.
 
-    jobs: how many chunks train at a time, with a share each of a processor's cache. Where a round
-    has too few networks for half as many chunks, these train alone, with all threads.
+    jobs: how many chunks train at a time, with a share each of a processor's cache; so a round is
+    cut into at least as many, where it has the networks.
     """
-    chunks: list[tuple[list[Trial], bool]] = []
+    chunks: list[list[Trial]] = []
     for (experiment, _, _), same in groupby(trials, lambda t: (t.experiment, t.round, t.analysis)):
         group = list(same)
         first, limit = group[0], population_limit(experiment, device)
-        share = -(-limit // jobs)  # rounded up
         # Counted with those that are done: what was stopped must go on with the same chunks.
         whole = [t for t in experiment.trials(first.round) if t.analysis == first.analysis]
-        alone = jobs == 1 or 2 * len(list(_chunks(whole, share))) <= jobs
-        chunks += [(chunk, alone) for chunk in _chunks(group, limit if alone else share)]
-    place = {trial.key: number for number, (chunk, _) in enumerate(chunks) for trial in chunk}
+        share = min(-(-limit // jobs), max(1, len(whole) // jobs))
+        chunks += _chunks(group, share)
+    place = {trial.key: number for number, chunk in enumerate(chunks) for trial in chunk}
     calls = []
-    for chunk, alone in chunks:
+    for chunk in chunks:
         needs = {key for trial in chunk for key, _ in _starts_from(trial)}
-        after = frozenset(place[key] for key in needs & place.keys())
-        calls.append(Call(chunk, alone, after))
+        calls.append(Call(chunk, after=frozenset(place[key] for key in needs & place.keys())))
     return calls
 
 

@@ -1,17 +1,16 @@
-"""How quickly the panel answers: median and worst of 50.
+"""How quickly the panel answers, and how much it sends for a redraw.
 
 python -m tests.benchmarks.panel
 """
 
-import statistics
 import tempfile
-import time
 from collections.abc import Callable
 
 from labkit.base.store import Store
 from labkit.engine.training import Recipe
 from labkit.experiments.experiment import Experiment, Task
 from labkit.panel.panel import Panel
+from tests.benchmarks.training import Times, milliseconds, spread
 
 TIMES = 50
 SMALL = Experiment(task=Task(recipe=Recipe(iterations=200)), rounds=1, seeds=(0,))
@@ -35,28 +34,34 @@ def main() -> None:
             panel.tick()
 
     report("a stored setting is redrawn", [timed(change) for _ in range(TIMES)], 0.1)
-    points, ticks, stops = [], [], []
+    points, ticks, stops, pauses = [], [], [], []
     seeds = panel.controls.parts["further"]
     for number in range(TIMES):
         seeds.value = f"seeds={number + 1}"
         points.append(timed(first_point))
-        ticks.append(max(timed(panel.tick) for _ in range(3)))
+        ticks.append(max((timed(panel.tick) for _ in range(3)), key=lambda each: each.wall))
+        pauses.append(timed(panel.pause))
         stops.append(timed(panel.stop))
     report("the first point of a curve", points, 2.0)
-    # A Stop waits at most for the tick that is under way.
-    report("Stop, with the longest of three ticks before it",
-           [a + b for a, b in zip(ticks, stops, strict=True)], 0.2)  # fmt: skip
+    # What is pressed waits at most for the tick that is under way.
+    for button, times in (("Pause", pauses), ("Stop", stops)):
+        both = [Times(*map(sum, zip(a, b, strict=True))) for a, b in zip(ticks, times, strict=True)]
+        report(f"{button}, with the longest of three ticks before it", both, 0.2)
+    lottery = Panel("lottery", "reference", store=Store(tempfile.mkdtemp()), device="cpu")
+    sizes = (len(html.value.encode()) / 1e3 for html in (lottery.picture, lottery.numbers))
+    print("a redraw of the lottery's reference sends {:.0f} kB of pictures, {:.0f} kB of tables"
+          .format(*sizes))  # fmt: skip
 
 
-def timed(action: Callable[[], object]) -> float:
-    began = time.perf_counter()
-    action()
-    return time.perf_counter() - began
+def timed(action: Callable[[], object]) -> Times:
+    return milliseconds(action, 1, warm_up=0)
 
 
-def report(what: str, seconds: list[float], promise: float) -> None:
-    median, worst = 1_000 * statistics.median(seconds), 1_000 * max(seconds)
-    print(f"{what}: median {median:.0f} ms, worst {worst:.0f} ms (promised {1_000 * promise:.0f})")
+def report(what: str, times: list[Times], promise: float) -> None:
+    """Print a line; promise: seconds of wall time."""
+    processor, wall = zip(*times, strict=True)
+    print(f"{what}: {spread(wall)} ms (promised {1e3 * promise:.0f}); "
+          f"of the processor here {spread(processor)} ms")  # fmt: skip
 
 
 if __name__ == "__main__":
