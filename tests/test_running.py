@@ -464,7 +464,7 @@ def test_a_full_disk_stops_the_run_and_loses_nothing(
 
 
 def test_progress_counts_every_iteration_of_every_network(store: Store) -> None:
-    events = list(run(FULL, store))
+    events = list(run(FULL, store, jobs=1))  # where rounds come one after the other
     progress = [event for event in events if isinstance(event, Progress)]
     total = sum(trial.work for number in range(3) for trial in FULL.trials(number))
     assert [p.done for p in progress] == sorted(p.done for p in progress)
