@@ -131,6 +131,15 @@ def test_seeds_are_a_number_and_treatments_are_ticked(panel: Panel):
     assert (panel.experiment.draws, panel.experiment.task.recipe.batch_size) == (3, 50)
 
 
+def test_early_masks_and_other_chains_are_further_settings(panel: Panel, store: Store):
+    choose(panel, further="pruning.at=0 pruning.criterion=snip treatments=signs,frozen")
+    e = panel.experiment
+    assert e is not None and (e.pruning.at, e.pruning.criterion) == (0, "snip")
+    assert [t.name for t in e.treatments] == ["signs", "frozen"]
+    tuned = replace(TINY, chain="fine-tune", treatments=("rewind", "reinitialise"))
+    assert Panel(tuned, store=store, device="cpu").experiment == tuned, "rewind has no box"
+
+
 @pytest.mark.parametrize("kind", ["unstructured", "structured"])
 def test_the_ratio_can_be_said_in_three_ways(panel: Panel, kind: str):
     choose(panel, kind=kind, network="lenet-300-100", ratio=REACHED, percent=10.0)
