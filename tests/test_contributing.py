@@ -106,7 +106,7 @@ def test_tickets_of_several_rewinds_are_told_apart():
          "seed": seed, "density": 0.5**n, "final_test_accuracy": 0.9 - 0.02 * n * (k == 0)}
         for k in (0, 300) for n in range(4) for seed in (0, 1)
     ]  # fmt: skip
-    picture = gallery.picture_of(pd.DataFrame(rows))
+    picture = gallery.error_by_rewind(pd.DataFrame(rows))
     assert "At 12% density: 16.0% rewound to 0, 10.0% rewound to 300." in picture.summary
     assert len(picture.figure.axes[0].lines) == 2
 

@@ -11,7 +11,7 @@ import argparse
 import ast
 import html
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,9 @@ from typing import Any
 import pandas as pd
 
 from labkit.base.store import Store
-from labkit.experiments.presets import PAPERS, study
+from labkit.experiments.presets import study
 from labkit.experiments.results import tables
-from labkit.figures import arms as figures
+from labkit.figures import arms as figures, pairs
 from labkit.figures.picture import SERIES, Picture, empty_axes, figure_of, legend_below
 from labkit.papers import claims
 from labkit.papers.claims import ClaimsTable
@@ -49,11 +49,6 @@ as CSV. Arms are compared within each seed; intervals are 95% of Student's t; "i
 {summary}
 """
 WELCOME = "00_welcome.ipynb"  # the lesson that lists the lessons
-TITLES = {
-    "lottery": "The lottery ticket hypothesis: tickets against the same masks with new weights",
-    "rethinking": "Rethinking the value of network pruning: small networks trained from scratch",
-    "stability": "Linear mode connectivity: tickets rewound to different moments",
-}
 
 
 def shipped(name: str) -> pd.DataFrame:
@@ -63,17 +58,6 @@ def shipped(name: str) -> pd.DataFrame:
 
 def _nothing_of_ones_own() -> Store:
     return Store(course.ROOT / "build" / "no-store")
-
-
-def picture_of(tickets: pd.DataFrame) -> Picture:
-    """The figure that tells most about these tickets: the rewind iterations where there are
-    several, else the treatments.
-    """
-    if tickets["rewind"].nunique() > 1:
-        return error_by_rewind(tickets)
-    if (tickets["early_stop"].isna() | (tickets["kind"] == "structured")).any():
-        tickets = tickets.assign(test_accuracy=tickets["final_test_accuracy"])
-    return figures.accuracy_against_density(tickets)
 
 
 def error_by_rewind(tickets: pd.DataFrame) -> Picture:
@@ -114,25 +98,51 @@ def error_by_rewind(tickets: pd.DataFrame) -> Picture:
     return Picture(figure_of(axes), summary, table)
 
 
+def _arms_of_structured_pruning(tickets: pd.DataFrame) -> Picture:
+    return pairs.compare_treatments(tickets, against="fine-tune")
+
+
+# Of the front page: name of the file -> preset, what is compared, and who draws it.
+PICTURES: dict[str, tuple[str, str, Callable[[pd.DataFrame], Picture]]] = {
+    "lottery": (
+        "lottery",
+        "The lottery ticket hypothesis: tickets against the same masks with new weights",
+        figures.accuracy_against_density,
+    ),
+    "leads": (
+        "new-weights",
+        "What the first weights of a ticket are worth: by learning rate, length and density",
+        pairs.difference_by_density,
+    ),
+    "rethinking": (
+        "rethinking-structured",
+        "Rethinking the value of network pruning: half of the filters, and what they start from",
+        _arms_of_structured_pruning,
+    ),
+    "stability": (
+        "stability-imp",
+        "Linear mode connectivity: tickets rewound to different moments",
+        error_by_rewind,
+    ),
+}
+
+
 def draw(folder: Path) -> dict[str, str]:
-    """Write a figure per paper that has shipped results; its Markdown by paper."""
+    """Write the figures that have shipped results; their Markdown by name."""
     lines = {}
-    for paper, names in PAPERS.items():
-        for name in names:
-            tickets = shipped(name)
-            if tickets.empty or tickets["treatment"].nunique() < 2:
-                continue
-            picture = picture_of(tickets)
-            folder.mkdir(parents=True, exist_ok=True)
-            # Without trailing blanks, which matplotlib leaves and version control marks.
-            text = re.sub(r"[ \t]+$", "", picture.svg(), flags=re.M)
-            (folder / f"{paper}.svg").write_text(text, encoding="utf-8")
-            seeds = tickets["seed"].nunique()
-            alt = f"{picture.summary} Bands are 95% intervals of {seeds} seeds."
-            title = TITLES.get(paper, paper.capitalize())
-            image = f"![{html.escape(alt, quote=False)}](docs/figures/{paper}.svg)"
-            lines[paper] = f"**{title}** ({tickets['network'].iloc[0]}, {seeds} seeds)\n\n{image}"
-            break
+    for name, (preset, title, picture_of) in PICTURES.items():
+        tickets = shipped(preset)
+        if tickets.empty:
+            continue
+        picture = picture_of(tickets)
+        folder.mkdir(parents=True, exist_ok=True)
+        # Without trailing blanks, which matplotlib leaves and version control marks.
+        text = re.sub(r"[ \t]+$", "", picture.svg(), flags=re.M)
+        (folder / f"{name}.svg").write_text(text, encoding="utf-8")
+        seeds = tickets["seed"].nunique()
+        where = f"{tickets['network'].iloc[0]}, {tickets['dataset'].iloc[0]}, {seeds} seeds"
+        alt = html.escape(f"{picture.summary} 95% intervals over seeds.", quote=False)
+        lines[name] = f"**{title}** ({where})\n\n![{alt}](docs/figures/{name}.svg)"
     return lines
 
 
