@@ -19,9 +19,10 @@ from labkit.base.generators import InPieces, Pieces, between
 from labkit.base.neutral import on_neutral_ground
 from labkit.base.validation import choice, fraction, keep, positive, several, whole
 from labkit.engine.data import Data, Split
-from labkit.engine.gradients import autocast, gradients_of
+from labkit.engine.gradients import autocast
 from labkit.engine.networks import Masks, Population, State
 from labkit.engine.optimizers import Moments, Optimizer
+from labkit.engine.sparse import forward_of, trained_part
 
 OPTIMIZERS = ("adam", "sgd")
 AUGMENTATIONS = ("none", "flip-crop")
@@ -167,6 +168,7 @@ def train(
     frozen: bool = False,
     evaluate_at: Sequence[int] = (),
     snapshots: Sequence[int] = (),
+    sparse: bool | None = None,
 ) -> Generator[Step, None, None]:
     """Train the population in place from iteration `start` to the recipe's last.
 
@@ -180,42 +182,54 @@ def train(
     evaluate_at: iterations after which the validation set is evaluated; if the last is one of them,
     the test set is evaluated there too.
     snapshots: iterations whose state is wanted. Iteration `start` counts as reached at once.
-    Raises ValueError for a network that was not made of ordinary float32 weights.
+    sparse: whether survivors are trained alone, see `labkit.engine.sparse`; None where it is
+    faster. The weights are the same within rounding, but the population has them only at steps with
+    an evaluation or a snapshot, at the last, and when training is left.
+    Raises ValueError for a network that was not made of ordinary float32 weights, and for one that
+    cannot be trained `sparse`.
     """
     _validate_weights(network)
-    parameters = dict(network.named_parameters())
-    optimizer = Optimizer(
-        recipe.optimizer, parameters.values(), recipe.momentum, recipe.weight_decay, moments
+    part = trained_part(
+        network, masks or {}, frozen, recipe.batch_size, recipe.precision, recipe.slimming, sparse
     )
-    pruned = [(parameters[name], mask.float()) for name, mask in (masks or {}).items()]
-    kept = [weight.detach() * (1 - mask) for weight, mask in pruned] if frozen else []
+    optimizer = Optimizer(
+        recipe.optimizer,
+        part.parameters,
+        recipe.momentum,
+        recipe.weight_decay,
+        part.narrow(moments or []),
+    )
     noises = list(zip(seeds, copies or [0] * len(seeds), strict=True))
     evaluate, save = set(evaluate_at), set(snapshots)
     lowest = _Lowest()
 
     def reached(iteration: int) -> Iterator[Step]:
         step = Step(iteration)
+        if iteration in evaluate or iteration in save or iteration == recipe.iterations:
+            part.write()
         if iteration in evaluate:
             pieces = _evaluation(network, data, recipe, iteration, lowest)
             step.evaluation = yield from between(pieces, Step(iteration))
         if iteration in save:
-            step.snapshot = Snapshot(iteration, network.state(), optimizer.moments())
+            held = part.widen(optimizer.moments())
+            step.snapshot = Snapshot(iteration, network.state(), held)
         yield step
 
-    _reapply(pruned, kept)
-    yield from reached(start)
-    gradients = gradients_of(network, recipe.batch_size, recipe.precision, recipe.slimming)
-    order = data_order(noises, len(data.train), recipe.batch_size, start)
-    batches = _fetched(data.train, order)
-    for iteration, batch in zip(range(start, recipe.iterations), batches, strict=False):
-        if not network.training:  # after an evaluation
-            network.train()
-        images = data.normalise(batch.images)  # (R, B, C, H, W)
-        if recipe.augmentation == "flip-crop":
-            images = flip_and_crop(images, noises, iteration)
-        optimizer.step(gradients(images, batch.labels), recipe.rate(iteration))
-        _reapply(pruned, kept)
-        yield from reached(iteration + 1)
+    try:
+        yield from reached(start)
+        order = data_order(noises, len(data.train), recipe.batch_size, start)
+        batches = _fetched(data.train, order)
+        for iteration, batch in zip(range(start, recipe.iterations), batches, strict=False):
+            if not network.training:  # after an evaluation
+                network.train()
+            images = data.normalise(batch.images)  # (R, B, C, H, W)
+            if recipe.augmentation == "flip-crop":
+                images = flip_and_crop(images, noises, iteration)
+            optimizer.step(part.gradients(images, batch.labels), recipe.rate(iteration))
+            part.hold()
+            yield from reached(iteration + 1)
+    finally:
+        part.write()
 
 
 def _validate_weights(network: Population) -> None:
@@ -266,15 +280,6 @@ def _evaluation(
         stopped.loss[earlier], stopped.accuracy[earlier] = found.loss, found.accuracy
         stopped.answers[earlier] = found.answers
     return Evaluation(validation, test, EarlyStop(lowest.iteration, stopped))
-
-
-@torch.no_grad()
-def _reapply(pruned: list[tuple[torch.nn.Parameter, Tensor]], kept: list[Tensor]) -> None:
-    # After every update, because momentum, Adam's moments and weight decay revive pruned weights.
-    for weight, mask in pruned:
-        weight.mul_(mask)  # as floats: several times faster than masked_fill_ with booleans
-    for (weight, _), first in zip(pruned, kept, strict=False):  # nothing is kept, or all
-        weight.add_(first)
 
 
 def data_order(
@@ -353,6 +358,7 @@ def evaluate_on(
     network.eval()
     most = EVALUATED if split.labels.device.type == "cpu" else EVALUATED_ON_GPU
     size = max(100, most // network.replicas)
+    forward = forward_of(network, len(split), precision)
     device = split.labels.device
     exact = torch.float32 if device.type == "mps" else torch.float64  # which a Mac's GPU lacks
     loss = torch.zeros(network.replicas, dtype=exact, device=device)
@@ -360,7 +366,7 @@ def evaluate_on(
     given = torch.zeros(network.replicas, len(data.classes), dtype=torch.bool, device=loss.device)
     for images, labels in zip(split.images.split(size), split.labels.split(size), strict=True):
         with autocast(precision, images.device):
-            logits = network(data.normalise(images)[None]).float()  # (R, B, classes)
+            logits = forward(data.normalise(images)[None]).float()  # (R, B, classes)
         everywhere = labels.expand(network.replicas, -1)
         losses = F.cross_entropy(logits.transpose(1, 2), everywhere, reduction="none")
         loss += losses.to(exact).sum(1)
