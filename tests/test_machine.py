@@ -14,6 +14,7 @@ from labkit.base.machine import (
     device_in_words,
     find_device,
     find_jobs,
+    keep_memory,
     limit_threads,
 )
 
@@ -182,3 +183,44 @@ def test_jobs_are_one_for_each_thread_unless_one_wishes_otherwise(monkeypatch):
 def test_jobs_are_part_of_the_words_for_a_device():
     assert device_in_words("cpu", 3).endswith(", 3 processes")
     assert device_in_words("cpu").endswith(", 1 process")
+
+
+# Frees memory and asks for it again, and prints how many of its pages were new, of 4 KiB.
+PAGES = """
+import resource, sys
+from labkit.base.machine import keep_memory
+import torch
+if sys.argv[1] == "keep":
+    keep_memory()
+before = 0
+for _ in range(20):
+    large = [torch.ones(2**18) for _ in range(40)]  # of 1 MiB each
+    del large
+    now = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    new, before = now - before, now
+print(new)
+"""
+
+
+@pytest.mark.skipif(machine.platform.libc_ver()[0] != "glibc", reason="another C library")
+def test_freed_memory_is_used_again(root):
+    def new_pages(how, **variables):
+        done = subprocess.run(
+            [sys.executable, "-c", PAGES, how],
+            cwd=root,
+            env={**os.environ, **variables},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return int(done.stdout)
+
+    kept = 10 * new_pages("keep")
+    assert kept < new_pages("leave")
+    assert kept < new_pages("keep", MALLOC_TRIM_THRESHOLD_="131072"), "the user's own wish"
+
+
+def test_memory_is_left_alone_without_glibc(monkeypatch):
+    monkeypatch.setattr(machine.platform, "libc_ver", lambda: ("", ""))
+    monkeypatch.setattr(machine.ctypes, "CDLL", None)  # to call it would fail
+    keep_memory()

@@ -2,3 +2,7 @@
 
 Read this after `labkit/plain.py`.
 """
+
+from labkit.base.machine import keep_memory
+
+keep_memory()
