@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from labkit import build, generator
-from labkit.engine.gradients import gradients_of
+from labkit.engine.gradients import autocast, gradients_of
 from labkit.engine.networks import Population
 
 SHAPE = (1, 5, 5)
@@ -70,3 +70,24 @@ def test_logits_beyond_the_range_of_exp_have_gradients() -> None:
     for ours, right in zip(found, by_autograd(network, images, labels), strict=True):
         assert ours.isfinite().all()
         torch.testing.assert_close(ours, right)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    replicas=st.integers(1, 3),
+    widths=st.lists(st.integers(1, 40), min_size=1, max_size=3),
+    size=st.integers(1, 20),
+)
+def test_gradients_in_bfloat16_are_those_of_autocast(replicas, widths, size) -> None:
+    """By hand, with weights in float32: nothing is rounded that autocast would not round."""
+    network = population("lenet-" + "-".join(map(str, widths)), replicas).float()
+    images, labels = batch(replicas, size)
+    images = images.float()
+    found = gradients_of(network, size, "bfloat16")(images, labels)
+    with autocast("bfloat16", images.device):
+        logits = network(images).float()
+    losses = [F.cross_entropy(logits[r], labels[r]) for r in range(replicas)]
+    right = torch.autograd.grad(sum(losses), list(network.parameters()))
+    for ours, theirs in zip(found, right, strict=True):
+        assert ours.dtype == torch.float32
+        torch.testing.assert_close(ours, theirs, rtol=2**-6, atol=2**-8 * theirs.abs().max().item())

@@ -205,6 +205,20 @@ def test_training_computes_in_bfloat16_and_keeps_its_weights_in_float32() -> Non
         torch.testing.assert_close(last.evaluation.test.loss, exact, rtol=0.05, atol=0.05)
 
 
+def test_accuracy_in_bfloat16_is_that_in_float32() -> None:
+    """Of the same four networks, with a margin of 3 of 400 images for their mean."""
+    data = random_data((1, 8, 8), sizes=(300, 10, 400))
+    seeds = [0, 1, 2, 3]
+    accuracies = {}
+    for precision in ("float32", "bfloat16"):
+        recipe = replace(ADAM, learning_rate=3e-3, iterations=40, precision=precision)
+        network = finish(fresh("lenet-8-6", seeds), recipe, data, seeds)
+        accuracies[precision] = evaluate_on(network, data, data.test).accuracy
+        assert accuracies[precision].mean() > 0.8, "else nothing was learnt"
+    gap = (accuracies["bfloat16"] - accuracies["float32"]).mean().abs()
+    assert gap <= 3 / 400
+
+
 # ------------------------------------------------------------------------------ masks that hold
 
 

@@ -23,11 +23,12 @@ def gradients_of(
 
     It takes images (R, B, C, H, W) and labels (R, B), B being the batch size, and its result holds
     until the next call. The loss of a replica is the mean cross-entropy of its batch.
-    precision: "float32", or "bfloat16" for autocast. slimming: strength of the L1 penalty on the
-    gammas of batch normalisation.
+    precision: "float32", or "bfloat16" for autocast, and by hand for products as autocast has them;
+    weights stay in float32. slimming: strength of the L1 penalty on the gammas of batch
+    normalisation.
     """
-    if precision == "float32" and all(isinstance(m, Dense | nn.ReLU) for m in network.layers):
-        return _by_hand(network, batch_size)
+    if all(isinstance(m, Dense | nn.ReLU) for m in network.layers):
+        return _by_hand(network, batch_size, precision)
     return _by_autograd(network, precision, slimming)
 
 
@@ -68,30 +69,42 @@ def _taken(parameter: nn.Parameter) -> Tensor:
     return gradient
 
 
-def _by_hand(network: Population, batch_size: int) -> Gradients:
+def _by_hand(network: Population, batch_size: int, precision: str) -> Gradients:
     """Backpropagation through dense layers with ReLU between them, always in the same memory."""
     parameters = [parameter.detach() for parameter in network.parameters()]  # they stay the same
     found = [torch.empty_like(parameter) for parameter in parameters]
-    weights, biases = parameters[::2], [bias.unsqueeze(1) for bias in parameters[1::2]]
+    logits = parameters[-1].new_empty(len(parameters[-1]), batch_size, parameters[-1].shape[1])
+    minus_one = torch.full_like(logits[..., :1], -1.0)
+    # What is computed with: themselves, or rounded copies.
+    half = precision == "bfloat16"
+    rounded, rough = (
+        [tensor.bfloat16() for tensor in tensors] if half else tensors
+        for tensors in (parameters, found)
+    )
+    weights, biases = rounded[::2], [bias.unsqueeze(1) for bias in rounded[1::2]]
     outputs = [w.new_empty(len(w), batch_size, w.shape[1]) for w in weights]  # (R, B, out)
     errors = [torch.empty_like(output) for output in outputs]  # derivatives by what ReLU takes in
-    minus_one = weights[0].new_full((len(weights[0]), batch_size, 1), -1.0)
 
     @torch.no_grad()
     def gradients(images: Tensor, labels: Tensor) -> list[Tensor]:
-        inputs = [images.flatten(2), *outputs[:-1]]
+        if half:
+            torch._foreach_copy_(rounded, parameters)
+        inputs = [images.flatten(2).to(weights[0]), *outputs[:-1]]
         for x, weight, bias, output in zip(inputs, weights, biases, outputs, strict=True):
             torch.baddbmm(bias, x, weight.mT, out=output)
             if output is not outputs[-1]:
                 output.relu_()
-        torch.softmax(outputs[-1], 2, out=errors[-1])
-        errors[-1].scatter_add_(2, labels.unsqueeze(2), minus_one).div_(batch_size)
+        torch.softmax(outputs[-1], 2, logits.dtype, out=logits)
+        logits.scatter_add_(2, labels.unsqueeze(2), minus_one).div_(batch_size)
+        errors[-1].copy_(logits)
         for i in reversed(range(len(weights))):
-            torch.bmm(errors[i].mT, inputs[i], out=found[2 * i])
-            torch.sum(errors[i], 1, out=found[2 * i + 1])
+            torch.bmm(errors[i].mT, inputs[i], out=rough[2 * i])
+            torch.sum(errors[i], 1, out=rough[2 * i + 1])
             if i:
                 torch.bmm(errors[i], weights[i], out=errors[i - 1])
                 errors[i - 1].mul_(outputs[i - 1].sign())  # what ReLU cut off has no part in it
+        if half:
+            torch._foreach_copy_(found, rough)
         return found
 
     return gradients
