@@ -17,14 +17,14 @@ from labkit.engine.gradients import gradients_of
 from labkit.engine.networks import Dense, Masks, Population
 from labkit.engine.optimizers import Moments
 
-# Where it pays, measured with one thread of a Xeon of 2023 (AVX-512): masked / sparse time of a step
-# of LeNet-300-100 on MNIST, batch 60, 1 and 4 replicas, masks at random (python -m
+# Where it pays, measured with one thread of a Xeon of 2023 (AVX-512): masked / sparse time of a
+# step of LeNet-300-100 on MNIST, batch 60, 1 and 4 replicas, masks at random (python -m
 # tests.benchmarks.sparsity has the ranges, and masks of tickets):
-#   density   50%         33%         26%         21%         8.7%        3.6%        1.2%
-#   training  0.75, 0.70  0.91, 0.89  1.15, 1.33  1.24, 1.25  1.83, 1.98  2.31, 2.84  2.80, 3.66
-# Networks of 23,000 weights gain at none of the first four, those of 47,000 1.06 at 26%.
+#   density   30%         26%         21%         8.7%        3.6%        1.2%
+#   training  1.07, 1.22  1.15, 1.33  1.24, 1.25  1.83, 1.98  2.31, 2.84  2.80, 3.66
+# With 23,000 weights nothing is gained from 21% on, with 47,000 a twentieth at 26%, none at 30%.
 DENSITY = 0.27  # up to which training is sparse
-EVALUATED = 0.2  # and evaluation, which has no optimizer to spare: 0.77 at 33%, 1.0-1.1 at 21%
+EVALUATED = 0.2  # and evaluation, which has no optimizer to spare: 0.7-0.8 at 33%, 0.9-1.1 at 21%
 WEIGHTS = 40_000  # at least, over all replicas: with fewer, calls cost more than products
 SAMPLED = 0.12  # of a layer, up to which a gradient is computed at the survivors, not everywhere
 LOOKED_THROUGH = 1_000  # images, from which on it pays to look for zeros before they are evaluated
