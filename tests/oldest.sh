@@ -11,5 +11,5 @@ uv=.venv/bin/uv
 "$uv" pip install --quiet --python "$venv/bin/python" --resolution lowest-direct -e ".[test]"
 "$venv/bin/python" -m pytest -q -n 2 -p no:cacheprovider -W "ignore::DeprecationWarning" \
     -W "ignore::FutureWarning" tests \
-    --ignore-glob="tests/test_browser*" --ignore=tests/test_notebooks.py \
-    --ignore=tests/test_course.py --ignore=tests/test_packaging.py -k "not ten_thousand" "$@"
+    --ignore-glob="tests/**/test_browser*" --ignore=tests/test_notebooks.py \
+    --ignore=tests/tools/test_course.py --ignore=tests/tools/test_packaging.py -k "not ten_thousand" "$@"

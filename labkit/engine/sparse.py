@@ -224,8 +224,8 @@ def trained_part(
     able = precision == "float32" and not frozen and _able(network)
     if sparse and not able:
         raise ValueError(
-            "sparse must be False or None but for dense layers in float32, pruned weights at zero, on "
-            "a CPU for which torch has Intel's library MKL, not True with "
+            "sparse must be False or None but for dense layers in float32, pruned weights at zero, "
+            "on a CPU for which torch has Intel's library MKL, not True with "
             f"{network.name} in {precision}{', frozen' if frozen else ''}"
         )
     if sparse is None:

@@ -21,7 +21,7 @@ from labkit.base.places import DataError
 from labkit.engine import data
 from labkit.engine.data import Split, load, validate_name
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def _module(path: Path) -> ModuleType:

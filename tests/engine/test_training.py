@@ -184,7 +184,7 @@ def test_a_first_training_imports_neither_a_compiler_nor_symbolic_algebra(root: 
     """torch likes to; that takes seconds, in every notebook and in every process that trains."""
     code = """
 import sys
-from tests.test_training import ADAM, AUGMENTED, DATA, finish, fresh
+from tests.engine.test_training import ADAM, AUGMENTED, DATA, finish, fresh
 for name, recipe in (("lenet-8-6", ADAM), ("resnet-8-w2", AUGMENTED)):
     finish(fresh(name, [0, 1]), recipe, DATA[name], [0, 1], evaluate_at=(8,))
 assert not {"sympy", "torch._dynamo", "torch._inductor"} & set(sys.modules)
@@ -211,7 +211,7 @@ def test_accuracy_in_bfloat16_is_that_in_float32() -> None:
     seeds = [0, 1, 2, 3]
     accuracies = {}
     for precision in ("float32", "bfloat16"):
-        recipe = replace(ADAM, learning_rate=3e-3, iterations=40, precision=precision)
+        recipe = replace(ADAM, learning_rate=3e-3, iterations=120, precision=precision)
         network = finish(fresh("lenet-8-6", seeds), recipe, data, seeds)
         accuracies[precision] = evaluate_on(network, data, data.test).accuracy
         assert accuracies[precision].mean() > 0.8, "else nothing was learnt"

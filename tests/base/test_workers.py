@@ -224,7 +224,7 @@ SPAWNING = """
 import torch
 torch.cuda.is_available = lambda: True  # then processes are spawned, as on a Mac
 from labkit.base.workers import Call, Silence, run_calls
-from tests.test_workers import {function}
+from tests.base.test_workers import {function}
 {guard}
     values = run_calls({function}, [Call({argument})] * 2, 2)
     print([value for _, value in values if value != Silence()])
@@ -270,7 +270,7 @@ def test_nobody_survives_the_process_that_pulled(tmp_path: Path, root: Path) -> 
     script = (
         "import sys, pathlib\n"
         "from labkit.base.workers import Call, run_calls\n"
-        "from tests.test_workers import go_on_for_ever\n"
+        "from tests.base.test_workers import go_on_for_ever\n"
         "paths = [pathlib.Path(word) for word in sys.argv[1:]]\n"
         "for _ in run_calls(go_on_for_ever, [Call(path) for path in paths], len(paths)): pass\n"
     )

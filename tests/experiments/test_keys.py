@@ -22,7 +22,9 @@ def addresses() -> dict[str, str]:
 
 
 def test_all_presets_ask_for_results_at_the_addresses_where_they_are():
-    """A new preset is a new line, by `python -m tests.test_keys`; one that changes is a fault."""
+    """A new preset is a new line, by `python -m tests.experiments.test_keys`; a changed one is a
+    fault.
+    """
     assert addresses() == json.loads(KNOWN.read_text("utf-8"))
 
 

@@ -22,7 +22,7 @@ import pytest
 import labkit
 from labkit.base import workers
 from labkit.base.workers import Call, Ended, run_calls
-from tests.test_packaging import tracked_files
+from tests.tools.test_packaging import tracked_files
 from tools import address, install
 
 FORK = "ada-l/tickets.of-mine"
