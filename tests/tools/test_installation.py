@@ -309,7 +309,7 @@ def test_nothing_that_only_posix_has_is_used_at_import(root: Path):
     ]
     code = f"""
 import importlib, os, signal, sys
-import IPython, ipywidgets, matplotlib.pyplot, pandas, PIL.Image, scipy.stats, seaborn, torch, tqdm
+import IPython, ipywidgets, matplotlib.pyplot, pandas, PIL.Image, scipy.stats, seaborn, torch
 for name in {POSIX_MODULES}:
     sys.modules[name] = None
 for module, names in {POSIX_ONLY}.items():
