@@ -317,7 +317,7 @@ class ClaimsTable:
         words = {
             "says": "the paper says",
             "published": "its number",
-            "paper_network": "measured on",
+            "paper_network": "its network",
         }
         for name, title in (("reference", "reference"), ("this_run", "this run")):
             if self.rows[f"{name}_mean"].notna().any():
