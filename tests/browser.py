@@ -42,10 +42,12 @@ _BEGUN = r"""
 () => [...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')]
     .some(e => /[\d*]/.test(e.textContent))
 """
+# A folded cell has no number to show.
 _FINISHED = r"""
 () => {
-    const prompts = [...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')];
-    return /\d/.test(prompts.at(-1)?.textContent) && !prompts.some(e => /\*/.test(e.textContent));
+    const prompts = [...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')]
+        .filter(e => e.textContent.trim());
+    return prompts.length > 0 && prompts.every(e => /\d/.test(e.textContent));
 }
 """
 # Everything that shows a result, and nothing that moves with the control itself.
