@@ -40,9 +40,10 @@ def attempts(python: Path, uv: Path, extras: list[str], index: str | None) -> li
     what = ["-c", "constraints.txt", "-e", f".[{','.join(extras)}]"]
     by_uv = [str(uv), "pip", "install", "--python", str(python), *what]
     by_pip = [str(python), "-m", "pip", "install", "--disable-pip-version-check", *what]
-    cpu = [[*by_uv, "--torch-backend", "cpu"], [*by_pip, "--extra-index-url", index]]
-    plain = [by_uv, by_pip]
-    found = [command for pair in zip(cpu, plain) for command in pair] if index else plain  # noqa: B905
+    found = [by_uv, by_pip]
+    if index:
+        cpu_by_uv = [*by_uv, "--torch-backend", "cpu"]
+        found = [cpu_by_uv, by_uv, [*by_pip, "--extra-index-url", index], by_pip]
     return [command for command in found if command[0] != str(uv) or uv.exists()]
 
 
