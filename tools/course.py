@@ -32,11 +32,61 @@ _WIDGETS = "application/vnd.jupyter.widget-state+json"
 _VIEW = "application/vnd.jupyter.widget-view+json"
 _CONFIGURATION = """\
 # For nbgrader, run in this folder: `nbgrader generate_assignment LESSON`, hand out `release/`,
-# collect into `submitted/STUDENT/LESSON/`, then `nbgrader autograde LESSON`.
+# collect into `submitted/STUDENT/LESSON/`, then in a clone of the lab
+# `python -m tools.submissions THIS_FOLDER LESSON`, which mends what editors and copied cells break,
+# then here `nbgrader autograde LESSON`. Submissions run as you do: grade in a container.
 c = get_config()
 c.CourseDirectory.course_id = "lottery-ticket-lab"
-c.ExecutePreprocessor.timeout = 900
+# Three times the slowest right cell on two cores; more for a slower machine.
+c.Execute.timeout = {seconds}
+c.Execute.error_on_timeout = {{
+    "ename": "CellTimeoutError",
+    "evalue": "stopped after {seconds} s",
+    "traceback": ["Stopped after {seconds} s, three times what a right answer takes: endless?"],
+}}
+c.LimitOutput.max_lines = 200
+
+
+from nbgrader.preprocessors import LimitOutput, NbGraderPreprocessor
+
+
+class ShortOutput(NbGraderPreprocessor):  # LimitOutput counts lines, which may be long
+    most = {characters}
+
+    def preprocess_cell(self, cell, resources, index):
+        for output in cell.get("outputs", []):
+            if len(output.get("text", "")) > self.most:
+                output["text"] = output["text"][: self.most] + "... cut"
+            for shown in list(output.get("data", {{}}).values()):
+                if isinstance(shown, str) and len(shown) > 20 * self.most:  # a figure may be long
+                    output["data"] = {{"text/plain": f"cut: {{len(shown):,}} characters"}}
+        return cell, resources
+
+
+from nbgrader.converters import Autograde
+
+preprocessors = list(Autograde.autograde_preprocessors.default_args[0])
+preprocessors.insert(preprocessors.index(LimitOutput), ShortOutput)
+c.Autograde.autograde_preprocessors = preprocessors
 """
+HONEST_SECONDS = 45  # of the slowest right answer and of the slowest cell of a lesson, on two cores
+MOST_CHARACTERS = 20_000
+# Checks are imported anew: what a cell did to those of the kernel does not count.
+_FRESH = """\
+### BEGIN HIDDEN TESTS
+import importlib, sys
+for name in [name for name in sys.modules if name.startswith("labkit.checks")]:
+    del sys.modules[name]
+print(importlib.import_module("labkit.checks").{test})
+### END HIDDEN TESTS"""
+_RUBRIC = """\
+**What did you expect, what did you find?** Name the control, the seeds and the interval.
+
+### BEGIN SOLUTION
+A point for each: the expectation, the control and the number of seeds are written down beforehand;
+the arms differ in one setting and are compared seed by seed, with an interval; the conclusion
+claims no more than the interval allows, and says how the experiment differs from the paper's.
+### END SOLUTION"""
 _INDEX = """\
 <!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>The Lottery Ticket Lab</title>
@@ -82,18 +132,21 @@ def student(lesson: Notebook) -> Notebook:
 def graded(lesson: Notebook) -> Notebook:
     """The lesson as a source for nbgrader: answers with marked solutions, and checks with points.
 
-    An easy exercise is worth 1 point, a medium one 2, a hard or open one 3. Exercises without a
-    check of `labkit.checks` are not graded, and lose their solution.
+    An easy exercise is worth 1 point, a medium one 2, a hard or open one 3. An open one has no
+    check of `labkit.checks`: it gets a cell for words, graded by hand with a rubric.
     """
-    copy, points = deepcopy(lesson), 1
+    copy, points, kind, name = deepcopy(lesson), 1, "", ""
     cells: list[Cell] = []
     waiting: Cell | None = None  # the student's cell of an exercise whose solution comes next
     for cell in copy["cells"]:
         if heading := EXERCISE.search(cell["source"]):
-            points = POINTS[heading[2]]
+            name, kind = re.sub(r"\W+", "-", heading[1]).strip("-"), heading[2]
+            points = POINTS[kind]
         if is_solution(cell):
             if waiting is not None:
                 cells[-1:] = _graded_pair(waiting, cell, points)
+            elif kind == "open":
+                cells.append(_graded_by_hand(cell, name, points))
             waiting = None
             continue
         cells.append(cell)
@@ -110,14 +163,23 @@ def _graded_pair(stub: Cell, solution: Cell, points: int) -> list[Cell]:
     name = call.func.id.removeprefix("check_")
     imports = [line for line in _imports(stub["source"]) if "labkit.checks" in line]
     test = f"{call.func.id}({ast.unparse(call.args[0])}).require()"
+    # Printed: nbgrader takes the value of a last line for points.
+    source = "\n".join([*imports, "", f"print({test})", _FRESH.format(test=test)])
     answer = {**stub, "source": _marked(stub["source"], solution["source"])}
     answer["metadata"] = {"nbgrader": _metadata(name, solution=True)}
     check = {
         **deepcopy(solution),
-        "source": "\n".join([*imports, "", test]),
+        "source": source,
         "metadata": {"nbgrader": {**_metadata(f"{name}-check", solution=False), "points": points}},
     }
     return [answer, check]
+
+
+def _graded_by_hand(cell: Cell, name: str, points: int) -> Cell:
+    """A cell for words in the place of a solution; what follows the question is the rubric."""
+    mark = {**_metadata(name, solution=True), "grade": True, "points": points}
+    kept = {key: cell[key] for key in ("id",) if key in cell}
+    return {**kept, "cell_type": "markdown", "metadata": {"nbgrader": mark}, "source": _RUBRIC}
 
 
 def _imports(source: str) -> list[str]:
@@ -222,7 +284,8 @@ def write_course(lessons: Sequence[Path], folder: Path) -> None:
         if any("nbgrader" in cell["metadata"] for cell in source["cells"]):
             write(source, folder / "nbgrader" / "source" / path.stem / path.name)
     (folder / "nbgrader").mkdir(parents=True, exist_ok=True)
-    (folder / "nbgrader" / "nbgrader_config.py").write_text(_CONFIGURATION, encoding="utf-8")
+    configuration = _CONFIGURATION.format(seconds=3 * HONEST_SECONDS, characters=MOST_CHARACTERS)
+    (folder / "nbgrader" / "nbgrader_config.py").write_text(configuration, encoding="utf-8")
 
 
 def execute(path: Path, folder: Path) -> Path:

@@ -7,11 +7,14 @@ published code, typically make.
 
 import copy
 import html
+import io
 import linecache
 import math
+import textwrap
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import redirect_stderr
+from dataclasses import dataclass, replace
 from functools import wraps
 from itertools import product
 from typing import Any, NoReturn, Protocol, cast
@@ -24,6 +27,7 @@ from labkit.base.validation import whole
 RIGHT, WRONG, UNWRITTEN = "right", "wrong", "not written yet"
 # A mark and a colour for each; white letters are readable on the colours, on any page.
 MARKS = {RIGHT: ("✓", "#00704a"), WRONG: ("✗", "#b3261e"), UNWRITTEN: ("○", "#5f6368")}
+MOST_SAID = 500  # characters of warnings that a verdict repeats
 SMALL = 12  # a tensor of at most this many numbers is printed in full
 
 
@@ -154,6 +158,17 @@ def exercise(
         @wraps(examine)
         def check(answer: Any, hint: int = 0) -> Verdict:
             whole("hint", hint, 0, 2)
+            said = io.StringIO()  # nbgrader takes a word on stderr, a warning say, for a failure
+            with redirect_stderr(said):
+                verdict = judged(answer, hint)
+            words = said.getvalue().strip()
+            if not words:
+                return verdict
+            words = words if len(words) <= MOST_SAID else words[:MOST_SAID] + " ..."
+            told = textwrap.indent(words, "    ")
+            return replace(verdict, text=f"{verdict.text}\n  said besides, no fault:\n{told}")
+
+        def judged(answer: Any, hint: int) -> Verdict:
             try:
                 examine(answer)
             except Unwritten:

@@ -8,6 +8,7 @@ solution's own code, which students should not find in labkit.
 import ast
 import html
 import re
+import sys
 from contextlib import suppress
 from dataclasses import replace
 from functools import cache
@@ -428,3 +429,13 @@ def test_the_reference_prunes_as_the_lab_does():
 
 def test_interpolation_covers_batch_normalisation():
     assert any(name.endswith("variance") for name in build("resnet-8-w2", (1, 4, 4), 2).state())
+
+
+def test_a_right_answer_may_warn():
+    def density_after(rate, rounds):
+        print("deprecated " * 200, file=sys.stderr)
+        return (1 - rate) ** rounds
+
+    verdict = checks.check_density_after(density_after)
+    assert verdict and "said besides, no fault:\n    deprecated" in verdict.text
+    assert len(verdict.text) < 800

@@ -7,13 +7,14 @@ import sqlite3
 import subprocess
 import sys
 from contextlib import closing
+from copy import deepcopy
 from pathlib import Path
 
 import nbformat
 import pytest
 
 from tests.notebooks import NOTEBOOKS, ROOT, kernel_environment
-from tools import course
+from tools import course, submissions
 from tools.course import Notebook
 
 every_lesson = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -84,7 +85,7 @@ def test_graded_answers_hold_the_lesson_s_solutions(path: Path):
             assert "@title" not in cell["source"]
         if cell["metadata"].get("nbgrader", {}).get("solution"):
             assert cell["source"].count(course.BEGIN) == cell["source"].count(course.END) >= 1
-            answers |= functions(cell["source"])
+            answers |= functions(cell["source"]) if cell["cell_type"] == "code" else {}
     stubs = {
         n for s in sources(course.student(lesson)) if "labkit.checks" in s for n in functions(s)
     }
@@ -105,7 +106,9 @@ def test_every_exercise_with_a_check_has_points(path: Path):
     ]
     cells = course.graded(lesson)["cells"]
     marks = [cell["metadata"]["nbgrader"] for cell in cells if "nbgrader" in cell["metadata"]]
-    points = [mark["points"] for mark in marks if mark["grade"]]
+    points = [mark["points"] for mark in marks if mark["grade"] and not mark["solution"]]
+    words = [mark for mark in marks if mark["grade"] and mark["solution"]]  # graded by hand
+    assert len(words) == sum("(open," in source for source in sources(lesson))
     assert len(points) == len(names) and set(points) <= {1, 2, 3}
     assert len({mark["grade_id"] for mark in marks}) == len(marks)
 
@@ -141,38 +144,174 @@ def gradebook(path: Path) -> dict[str, float]:
         return dict(database.execute(query).fetchall())
 
 
-@pytest.mark.long
-def test_nbgrader_releases_a_lesson_and_grades_a_right_and_a_wrong_copy(
-    light_lesson: Path, tmp_path: Path
-):
-    course.write_course([light_lesson], tmp_path)
-    folder = tmp_path / "nbgrader"
+RIGHT = 4.0  # points of the light lesson
+EARLY = """\
+def early_stop(iterations, losses, accuracies):
+    {first}
+    at = losses.index(min(losses))
+    return iterations[at], accuracies[at]"""
+# Students, the code of their answer to early_stop or to another cell, and what they deserve.
+SUBMISSIONS = {
+    "ada": ({}, RIGHT),
+    "bob": (  # on the test set
+        {"early_stop": "def early_stop(i, l, a):\n    return max(zip(i, a), key=lambda p: p[1])"},
+        RIGHT - 1,
+    ),
+    "warns": (
+        {"early_stop": EARLY.format(first="import warnings; warnings.warn('torch is older now')")},
+        RIGHT,
+    ),
+    "prints": (
+        {"early_stop": EARLY.format(first="import sys; print('x' * 10**6, file=sys.stderr)")},
+        RIGHT,
+    ),
+    "floods": ({"early_stop": EARLY.format(first="print('x' * 1_000_000)")}, RIGHT),
+    "patches": (
+        {
+            "early_stop": "from labkit.checks import Verdict\nVerdict.require = lambda self: None\n"
+            "def early_stop(*_): return 0"
+        },
+        RIGHT - 1,
+    ),
+    "replaces": (
+        {
+            "early_stop": "import labkit.checks\nlabkit.checks.check_early_stop = lambda *_: True\n"
+            "labkit.checks.judging.same = lambda *_: True\ndef early_stop(*_): return 0"
+        },
+        RIGHT - 1,
+    ),
+    "loops": ({"early_stop": "def early_stop(*_):\n    while True: pass"}, RIGHT - 1),
+}
+
+
+def cell_of(notebook: Notebook, name: str) -> course.Cell:
+    return next(cell for cell in notebook["cells"] if submissions.grade_id(cell) == name)
+
+
+@pytest.fixture(scope="module")
+def graded(light_lesson: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """nbgrader's folder after a class of every kind was mended and graded."""
+    folder = tmp_path_factory.mktemp("course")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(course, "HONEST_SECONDS", 20)  # enough on a busy machine
+        course.write_course([light_lesson], folder)
+    folder /= "nbgrader"
     nbgrader(folder, "generate_assignment", "light")
-    released = course.read(folder / "release" / "light" / "light.ipynb")
-    text = "\n".join(sources(released))
+
+    def submit(student: str, notebook: Notebook) -> None:
+        course.write(notebook, folder / "submitted" / student / "light" / "light.ipynb")
+
+    for student, (changes, _) in SUBMISSIONS.items():
+        solved = course.read(folder / "source" / "light" / "light.ipynb")
+        for name, source in changes.items():
+            cell_of(solved, name)["source"] = source
+        submit(student, solved)
+    solved = course.read(folder / "source" / "light" / "light.ipynb")
+    answer = cell_of(solved, "early_stop")
+    copied = {**answer, "id": "a-copy", "metadata": dict(answer["metadata"])}
+    answer["source"] = (
+        "def early_stop(*_):\n    return 0"  # a first try, and its copy, which is right
+    )
+    submit("copies", {**solved, "cells": with_after(solved["cells"], answer, copied)})
+    solved = course.read(folder / "source" / "light" / "light.ipynb")
+    stripped = course.read(folder / "release" / "light" / "light.ipynb")
+    for cell in stripped["cells"]:
+        mark = cell["metadata"].pop("nbgrader", {})
+        if mark.get("solution"):
+            cell["source"] = cell_of(solved, mark["grade_id"])["source"]
+    submit("strips", stripped)
+    assert submissions.main([str(folder), "light"]) == 0
+    nbgrader(folder, "autograde", "light")
+    return folder
+
+
+def with_after(cells: list, cell: course.Cell, more: course.Cell) -> list:
+    at = cells.index(cell) + 1
+    return [*cells[:at], more, *cells[at:]]
+
+
+@pytest.mark.long
+def test_nbgrader_grades_every_submission_justly(graded: Path):
+    expected = {student: points for student, (_, points) in SUBMISSIONS.items()}
+    assert gradebook(graded / "gradebook.db") == expected | {"copies": RIGHT, "strips": RIGHT}
+
+
+@pytest.mark.long
+def test_graded_notebooks_are_short_and_say_why(graded: Path):
+    def outputs(student: str) -> str:
+        text = (graded / "autograded" / student / "light" / "light.ipynb").read_text("utf-8")
+        assert len(text) < 200_000, student
+        return text
+
+    assert "said besides, no fault" in outputs("warns") and "torch is older now" in outputs("warns")
+    assert "... cut" in outputs("floods") and " ..." in outputs("prints")
+    assert "Stopped after 60 s, three times what a right answer takes" in outputs("loops")
+
+
+@pytest.mark.long
+def test_a_release_gives_nothing_away(graded: Path):
+    text = "\n".join(sources(course.read(graded / "release" / "light" / "light.ipynb")))
     assert "raise NotImplementedError()" in text and course.BEGIN not in text
     assert '"shuffled-mask", "C"' not in text and "early.items()\n" not in text
+    assert "HIDDEN TESTS" not in text and "sys.modules[name]" not in text
 
-    solved = course.read(folder / "source" / "light" / "light.ipynb")
-    wrong = course.read(folder / "release" / "light" / "light.ipynb")
-    answers = {
-        cell["metadata"].get("nbgrader", {}).get("grade_id"): cell for cell in wrong["cells"]
+
+# --- Mending submissions --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def released() -> Notebook:
+    """A question, its check and a question in words, as nbgrader releases them."""
+
+    def cell(kind: str, source: str, name: str, solution: bool) -> course.Cell:
+        mark = course._metadata(name, solution=solution)
+        return {"cell_type": kind, "source": source, "metadata": {"nbgrader": mark}}
+
+    return {
+        "cells": [
+            cell("code", "def double(x):\n    raise NotImplementedError()", "double", True),
+            cell("code", "print(check_double(double).require())", "double-check", False),
+            cell("markdown", "**Why?**\n\nYOUR ANSWER HERE", "why", True),
+        ]
     }
-    answers["early_stop"]["source"] = (  # on the test set
-        "def early_stop(iterations, losses, accuracies):\n"
-        "    return max(zip(iterations, accuracies, strict=True), key=lambda pair: pair[1])"
-    )
-    answers["controls"]["source"] = next(
-        cell["source"]
-        for cell in solved["cells"]
-        if cell["metadata"].get("nbgrader", {}).get("grade_id") == "controls"
-    )
-    for name, copy in (("ada", solved), ("bob", wrong)):
-        course.write(copy, folder / "submitted" / name / "light" / "light.ipynb")
-    nbgrader(folder, "autograde", "light")
-    scores = gradebook(folder / "gradebook.db")
-    assert scores["ada"] == 4  # full marks
-    assert scores["bob"] == 2  # the controls alone
+
+
+def test_a_sound_submission_is_left_as_it_is(released: Notebook):
+    submitted = deepcopy(released)
+    assert submissions.mend(submitted, released) == ([], []) and submitted == released
+
+
+def test_lost_marks_come_back(released: Notebook):
+    submitted = deepcopy(released)
+    for cell in submitted["cells"]:
+        cell["metadata"] = {}
+    submitted["cells"][0]["source"] = "def double(x):\n    return 2 * x"
+    submitted["cells"][2]["source"] = "**Why?**\n\nIt is so."
+    done, lacking = submissions.mend(submitted, released)
+    assert [line.split()[0] for line in done] == ["double", "double-check", "why"]
+    assert lacking == []
+    marks = [[cell["metadata"] for cell in each["cells"]] for each in (submitted, released)]
+    assert marks[0] == marks[1]
+
+
+def test_of_a_copied_cell_the_last_counts(released: Notebook):
+    submitted = deepcopy(released)
+    submitted["cells"].insert(1, deepcopy(submitted["cells"][0]))
+    done, lacking = submissions.mend(submitted, released)
+    assert done == ["double is there twice: the last counts"] and lacking == []
+    assert [submissions.grade_id(cell) for cell in submitted["cells"]][:2] == ["", "double"]
+
+
+def test_what_is_missing_is_said(released: Notebook, tmp_path: Path, capsys):
+    submitted = {"cells": released["cells"][1:]}
+    assert submissions.mend(deepcopy(submitted), released) == ([], ["double"])
+    course.write(released, tmp_path / "release" / "l" / "l.ipynb")
+    with pytest.raises(SystemExit):
+        submissions.main([str(tmp_path), "l"])
+    course.write(submitted, tmp_path / "submitted" / "ada" / "l" / "l.ipynb")
+    assert submissions.main([str(tmp_path), "l"]) == 1
+    out = capsys.readouterr().out
+    assert "ada: LACKS double" in out and "1 submissions, 1 incomplete" in out
 
 
 # --- Static figures and pages ---------------------------------------------------------------------
