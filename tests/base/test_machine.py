@@ -187,14 +187,16 @@ def test_jobs_are_part_of_the_words_for_a_device():
 
 # Frees memory and asks for it again, and prints how many of its pages were new, of 4 KiB.
 PAGES = """
-import resource, sys
-from labkit.base.machine import keep_memory
+import ctypes, resource, sys
+from labkit.base.machine import M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, keep_memory
 import torch
+for threshold in (M_MMAP_THRESHOLD, M_TRIM_THRESHOLD):
+    ctypes.CDLL(None).mallopt(threshold, 2**17)  # as glibc starts; its own may have grown since
 if sys.argv[1] == "keep":
     keep_memory()
 before = 0
 for _ in range(20):
-    large = [torch.ones(2**18) for _ in range(40)]  # of 1 MiB each
+    large = [torch.ones(2**18) for _ in range(100)]  # of 1 MiB each
     del large
     now = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     new, before = now - before, now

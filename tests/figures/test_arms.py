@@ -52,10 +52,10 @@ def test_learning_curves_differ_by_more_than_colour_too(results: Tables):
     assert len(set(looks)) == len(looks) == 3
 
 
-def test_every_treatment_has_dashes_and_a_marker_of_its_own():
+def test_every_treatment_has_a_name_and_a_pair_of_dashes_and_marker_of_its_own():
     assert set(ARMS) >= {"dense", *TREATMENTS}
-    for what in ("dash", "marker", "name"):
-        assert len({str(getattr(look, what)) for look in ARMS.values()}) == len(ARMS)
+    assert len({look.name for look in ARMS.values()}) == len(ARMS)
+    assert len({(str(look.dash), look.marker) for look in ARMS.values()}) == len(ARMS)
 
 
 def test_the_table_holds_mean_and_interval_over_seeds(results: Tables):

@@ -16,6 +16,8 @@ OTHERS = {
     "criterion": "magnitude",
     "scope": "global",
     "cut": 0.5,
+    "between": "rewind",
+    "at": "end",
 }
 GAP = {0: -0.05, 100: -0.01, 500: 0.01}
 

@@ -23,6 +23,7 @@ def section() -> Section:
             settings |= {"network": "lenet-300-100", "dataset": "mnist", "optimizer": "adam"}
             settings |= {"length": 200, "epochs": 0.2, "criterion": "magnitude", "cut": 0.2}
             settings |= {"scope": "layerwise", "share": 0.0, "weights": 100, "censored": False}
+            settings |= {"between": "rewind", "at": "end", "drawn": 1.0, "task": "t"}
             tickets.append({**label, **settings, **ticket, "train_accuracy": 1.0})
             curves += [{**label, "iteration": i, "validation_accuracy": value} for i in (0, 200)]
     results = Tables(pd.DataFrame(tickets), pd.DataFrame(curves), pd.DataFrame())

@@ -16,7 +16,7 @@ from tools.course import EXERCISE, read
 
 
 def images(text: str) -> list[tuple[str, str]]:
-    return re.findall(r"!\[([^\]]*)\]\(([^)\s]+)\)", text)
+    return re.findall(r"!\[(.*?)\]\(([^)\s]+)\)", text)  # an interval in words has brackets too
 
 
 def test_the_snippets_for_contributors_run(root: Path):
