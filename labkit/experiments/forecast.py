@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -79,6 +79,16 @@ class Forecaster:
         return Forecast(len(todo), per_iteration * sum(trial.work for trial in todo), megabytes)
 
 
+def count_networks(experiment: Experiment) -> int:
+    """How many trials an experiment has, analyses among them, from those of one seed and one draw:
+    to make all may take minutes.
+    """
+    one = replace(experiment, seeds=experiment.seeds[:1], draws=1)
+    trials = (trial for number in range(one.rounds + 1) for trial in one.trials(number))
+    drawn = (t.round > 0 and t.treatment.drawn and not t.analysis for t in trials)
+    return len(experiment.seeds) * sum(experiment.draws if chance else 1 for chance in drawn)
+
+
 def densities(task: Task, pruning: Pruning, rounds: int) -> tuple[float, ...] | None:
     """The density after each round of pruning a task's network, as `labkit.engine.pruning` tells
     it: `rounds` + 1 numbers from 1.0 on, or None where they depend on the training.
@@ -88,6 +98,11 @@ def densities(task: Task, pruning: Pruning, rounds: int) -> tuple[float, ...] | 
 
 @lru_cache(maxsize=256)
 def _densities(task: Task, pruning: Pruning, rounds: int) -> tuple[float, ...] | None:
+    return pruning_densities(pruning, outline(task.network, *image_of(task)), rounds)
+
+
+def image_of(task: Task) -> tuple[tuple[int, int, int], int]:
+    """The shape of a task's images, and the number of its classes."""
     if task.dataset in SHAPES:  # without loading the data: they may have to be downloaded
         channels, height, width = SHAPES[task.dataset]
         classes = CLASSES[task.dataset]
@@ -95,8 +110,7 @@ def _densities(task: Task, pruning: Pruning, rounds: int) -> tuple[float, ...] |
         data = task.data()
         channels, height, width = data.image_shape
         classes = len(data.classes)
-    shape = (channels, task.image_size or height, task.image_size or width)
-    return pruning_densities(pruning, outline(task.network, shape, classes), rounds)
+    return (channels, task.image_size or height, task.image_size or width), classes
 
 
 def rate_for(task: Task, pruning: Callable[[float], Pruning], rounds: int, target: float) -> float:

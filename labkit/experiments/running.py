@@ -4,6 +4,7 @@ Pull `run` in a for-loop, from a progress bar or from a timer; to stop is to sto
 finished network is in the store at once, so what was stopped or killed goes on where it was.
 """
 
+import math
 import platform
 import time
 from collections import defaultdict
@@ -256,6 +257,7 @@ def _finish(
             "trial": trial.describe(),
             "ticket": ticket,
             "curve": _curve(evaluations, i),
+            "mask": _left_of(masks, i, data.image_shape),
             "provenance": provenance,
         }
         store.put(trial.key, result)
@@ -315,6 +317,22 @@ def _rounded(values: Tensor) -> list[float]:
 def _widths(masks: Masks, network: Population, i: int) -> list[int]:
     """Surviving units of replica i, layer by layer."""
     return [int(alive[i].sum()) for alive in surviving_units(masks, network.units()).values()]
+
+
+def _left_of(masks: Masks, i: int, image_shape: tuple[int, int, int]) -> dict[str, list[int]]:
+    """What the masks of replica i leave, in a few kilobytes, for pictures of shipped results.
+
+    layers: surviving weights of each layer; and of a first layer (out, in) that sees whole images,
+    pixels: at every input pixel, row by row, channels summed; of one (out, in, h, w), filters: of
+    every filter.
+    """
+    left = {"layers": [int(mask[i].sum()) for mask in masks.values()]}
+    first = next(iter(masks.values()))[i]
+    if first.ndim == 4:
+        left["filters"] = first.sum((1, 2, 3)).tolist()
+    elif first.ndim == 2 and first.shape[1] == math.prod(image_shape):
+        left["pixels"] = first.sum(0).view(image_shape).sum(0).flatten().tolist()
+    return left
 
 
 def _curve(evaluations: list[tuple[int, Evaluation]], i: int) -> dict[str, list[float]]:

@@ -6,7 +6,7 @@ in. A value that cannot be read goes there as it is, so that every message comes
 """
 
 import shlex
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields, is_dataclass, replace
 from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
@@ -27,7 +27,7 @@ def with_settings(experiment: Experiment, settings: Iterable[str]) -> Experiment
     ones; for a value out of range, as the dataclass says.
     """
     known = dict(_fields(type(experiment)))
-    changes: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for setting in settings:
         path, equals, text = setting.partition("=")
         path = path.strip()
@@ -35,11 +35,19 @@ def with_settings(experiment: Experiment, settings: Iterable[str]) -> Experiment
             raise ValueError(f"a setting must be FIELD=VALUE, not {setting!r}")
         if path not in known:
             raise ValueError(f"a setting must be of one of {', '.join(known)}, not {path!r}")
+        values[path] = _read(text.strip(), known[path])
+    return with_values(experiment, values)
+
+
+def with_values(experiment: Experiment, values: Mapping[str, Any]) -> Experiment:
+    """The same for values by the path of their field. All take effect together."""
+    changes: dict[str, Any] = {}
+    for path, value in values.items():
         nested = changes
         *parents, name = path.split(".")
         for parent in parents:
             nested = nested.setdefault(parent, {})
-        nested[name] = _read(text.strip(), known[path])
+        nested[name] = value
     return _changed(experiment, changes)
 
 
@@ -134,16 +142,6 @@ def settings_in_words(value: Any, prefix: str = "") -> Iterator[tuple[str, str]]
             yield from settings_in_words(held, f"{prefix}{item.name}.")
         else:
             yield prefix + item.name, _text(held)
-
-
-def titles(study: Sequence[Experiment]) -> list[str]:
-    """What tells the experiments of a study apart, a text each."""
-    told = [dict(settings_in_words(experiment)) for experiment in study]
-    differing = [path for path in told[0] if len({words[path] for words in told}) > 1]
-    return [
-        ", ".join(f"{path.split('.')[-1]} {words[path]}" for path in differing) or "the only one"
-        for words in told
-    ]
 
 
 def _text(value: Any) -> str:

@@ -14,7 +14,7 @@ import math
 import os
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,7 @@ class Guess:
         self.name, self.question = name, question
         self.options, self.low, self.high = tuple(options), low, high
         self.said = "No guess yet."
+        self.guessed: Callable[[], None] = lambda: None  # called after every guess
         self._value: Value | None = None
         self._status = ipywidgets.HTML()
 
@@ -59,6 +60,7 @@ class Guess:
         except (OSError, ValueError) as error:  # a lesson goes on, wherever it is opened
             self.said = f"{_words(self._value)} is not kept: {FILE} cannot be written ({error})."
         self._tell()
+        self.guessed()
 
     def __repr__(self) -> str:
         return f"{self.question} {self.said}"

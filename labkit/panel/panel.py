@@ -1,12 +1,12 @@
-"""The panel: choose an experiment, run it and watch it train.
+"""The panel: ask, choose an experiment, run it and watch it train.
 
-from labkit.panel.panel import Panel
+from labkit import Panel
 Panel("lottery")
 
-A hidden clock, ipywidgets' Play, ticks in the front end; each tick pulls the run a little, and
-between two ticks the kernel hears the controls. Without threads, asyncio, pyplot or Output widgets,
-so it is the same in JupyterLab, Notebook, VS Code, Voila and Colab, with ipywidgets 7.7 or newer.
-Where no front end listens, as on a code-hosting page, it is a picture with its numbers.
+A hidden clock ticks in the front end; each tick pulls the run a little, and between two ticks the
+kernel hears the controls (`labkit.panel.clock`). Without threads, pyplot or Output widgets, so it
+is the same in JupyterLab, Notebook, VS Code, Voila and Colab, with ipywidgets 7.7 or newer. Where
+no front end listens, as on a code-hosting page, it is a picture with its numbers.
 """
 
 import html
@@ -18,61 +18,74 @@ import ipywidgets
 from labkit.base.machine import find_device, limit_threads
 from labkit.base.store import Store
 from labkit.experiments.experiment import Experiment
-from labkit.experiments.forecast import Forecast, Forecaster
-from labkit.experiments.presets import SIZES
+from labkit.experiments.forecast import Forecast, Forecaster, count_networks
 from labkit.experiments.running import Event, run
-from labkit.experiments.words import as_command, as_python, titles
-from labkit.panel.catalogue import PLAYGROUND, STARTS, References, home_of, members
-from labkit.panel.charts import Row, download, table
-from labkit.panel.controls import REACHED, Controls
-from labkit.panel.readings import (
-    Readings,
-    accuracy_chart,
-    curve_chart,
-    mask_chart,
-    path_chart,
-    rows_of,
+from labkit.panel import vocabulary
+from labkit.panel.catalogue import (
+    PLAYGROUND,
+    References,
+    home_of,
+    members,
+    opening,
 )
+from labkit.panel.charts import Line
+from labkit.panel.clock import Clock
+from labkit.panel.controls import Controls
+from labkit.panel.gallery import Gallery
+from labkit.panel.live import pale, tables_of
+from labkit.panel.numbers import download, table
+from labkit.panel.readings import Readings
 from labkit.panel.session import Session
+from labkit.panel.sharing import Sharing, experiment_of, name_of, setting_of_page
+from labkit.panel.shown import close_replaced
+from labkit.panel.stage import Stage
+from labkit.panel.starts import Starts
 
-INTERVAL = 50  # milliseconds between two ticks
-_SPAN = 1_000_000  # ticks of one generation: 14 hours
-_LATEST = -1
+MOST_NETWORKS = 1_000  # of a setting: more are for the command line
+_MORE, _SHARE, _NUMBERS = range(3)  # the folds
 
 
 class Panel:
     """A panel that starts at an experiment. Show it by making it the last line of a cell.
 
-    start: an Experiment, the name of a preset (the first experiment of its study), or
-    "playground", a small one. size: of the preset. store: None is the user's own. device: see
-    `labkit.base.machine.find_device`.
-    Raises ValueError for an unknown name, size or device.
+    start: an Experiment, the name of a preset (an experiment of its study), "playground", a small
+    one, or a shared code; None is "playground" or, under Voila, what `?setting=` says. size: of the
+    preset. store: None is the user's own. device: see `labkit.base.machine.find_device`.
+    Raises ValueError for an unknown name, size, code or device.
     """
 
     def __init__(
         self,
-        start: Experiment | str = PLAYGROUND,
+        start: Experiment | str | None = None,
         size: str = "quick",
         *,
         store: Store | None = None,
         device: str = "auto",
     ) -> None:
         limit_threads()
-        self._start = members(start, size)[0] if isinstance(start, str) else start
-        self._ratio = REACHED if start == PLAYGROUND else None
+        start = setting_of_page() or PLAYGROUND if start is None else start
+        self._name, self._size = "", size
+        if isinstance(start, Experiment):
+            self._start = start
+        elif "~" in start or "." in start:
+            self._start = experiment_of(start)
+            self._name = name_of(start)
+        else:
+            self._start = members(start, size)[opening(start, size)]
+            self._name = start
         self.store = store or Store()
         self.device = find_device(device)
         self.session = Session()
         self._forecaster = Forecaster(self.store, self.device)
         self._references = References(self.store)
         self._forecast: Forecast | None = None
-        self._shown = False
+        self._alone = False  # whether its clock was found not to tick
         self._due = False  # whether a forecast is to be made at the next tick
         self.experiment: Experiment | None = None
         self.readings = Readings(self._start, self.store)
         self.from_0: Readings | None = None  # the same tickets rewound to 0
-        self._make_widgets(start if isinstance(start, str) else "", size)
-        self.controls.show(self._start, self._ratio)
+        self._make_widgets()
+        self.controls.show(self._start)
         self._show_setting()
 
     # What a user does. Each method is also the handler of a button.
@@ -83,11 +96,14 @@ class Panel:
             self.pause()
         elif not self.session.active and self.experiment is not None:
             self._read(self.experiment)
+            self.stage.restart()
             self.session.start(self._events(self._study()))
             self.controls.disable(True)
             self._start_clock()
             self._show_state()
             self._draw()
+        if self._alone and self.session.state == "running":
+            self._go_on_alone()
 
     def pause(self) -> None:
         """Pause, or go on."""
@@ -95,7 +111,7 @@ class Panel:
         if self.session.state == "running":
             self._start_clock()
         elif self.session.state == "paused":
-            self._stop_clock()
+            self._clock.stop()
         self._show_state()
 
     def stop(self) -> None:
@@ -108,161 +124,167 @@ class Panel:
     def reset(self) -> None:
         """Stop, and set all controls to what the panel started from. Results are kept."""
         self.stop()
-        self.session = Session()
-        self.session.generation = self._clock.value // _SPAN
+        self._new_session()
         self.controls.disable(False)
-        self.controls.show(self._start, self._ratio)
+        self.controls.show(self._start)
+        self.gallery.leave()
         self._show_setting()
 
-    def tick(self, number: int | None = None) -> None:
-        """What the clock does. number: its value, which tells for which run it ticks; None is the
-        present one.
-        """
-        generation = self.session.generation
-        if number is not None and number // _SPAN != generation:
-            self._start_clock()  # an echo of an earlier run must not stay the clock's value
+    def tick(self, generation: int | None = None) -> None:
+        """What the clock does, for a run's generation; None is the present one."""
+        if generation is not None and generation != self.session.generation:
             return
+        self._alone = False
         if self.session.state == "running":
-            for event in (measured := self.session.pull(generation)):
-                for readings in filter(None, (self.readings, self.from_0)):
-                    readings.take(event)
-            self._show_state()
-            if measured:
-                self._draw()
-            if not self.session.active:
-                self._ended()
-        else:
-            if self._due:
-                self._show_forecast()
-            if self.session.state != "running":
-                self._stop_clock()
+            self._pull()
+            return
+        if self._due:
+            self._show_forecast()
+        if self.session.state != "running":
+            self._clock.stop()
+
+    def run_question(self) -> None:
+        """Run oneself what the question asks."""
+        if (question := self.gallery.question) and not self.gallery.waiting:
+            self.stop()
+            self.controls.show(question.live)
+            self._show_setting()
+            self.run()
+
+    # The run.
+
+    def _pull(self) -> None:
+        measured = self.session.pull(self.session.generation)
+        for event in measured:
+            for readings in filter(None, (self.readings, self.from_0)):
+                readings.take(event)
+        self._show_state()
+        if measured:
+            self._draw()
+        if not self.session.active:
+            self._ended()
+
+    def _go_on_alone(self) -> None:
+        """Run to the end in this very callback: no tick comes, and no button is heard."""
+        try:
+            while self.session.state == "running":
+                self._pull()
+        except KeyboardInterrupt:
+            self.stop()
+
+    def _on_silence(self) -> None:
+        """The clock does not tick."""
+        self._alone = True
+        if self._due:
+            self._show_forecast()
+        if self.session.state == "running":
+            self._go_on_alone()
+
+    def _start_clock(self) -> None:
+        self._alone = self._alone or self._clock.dead
+        self._clock.start(self.session.generation)
+
+    def _events(self, study: list[Experiment]) -> Iterator[Event]:
+        return run(study, self.store, self.device)
+
+    def _new_session(self) -> None:
+        generation = self.session.generation
+        self.session = Session()
+        self.session.generation = generation
+
+    def _ended(self) -> None:
+        self._references.forget()
+        self.controls.disable(False)
+        self._forecast, self._due = None, True
+        self._show_state()
+        self._show_words()
+        self._draw()
+        self._show_numbers()
 
     # What is shown.
 
-    def _make_widgets(self, name: str, size: str) -> None:
-        style = {"description_width": "9.5em"}
-        own = [] if name in STARTS else [("of this page", "")]
-        self.preset = ipywidgets.Dropdown(
-            options=[*own, *((n, n) for n in STARTS)],
-            value=name,
-            description="Start from preset",
-            style=style,
-            layout=ipywidgets.Layout(width="25em"),
-        )
-        self.size = ipywidgets.Dropdown(
-            options=SIZES, value=size, description="Size", style=style,
-            layout=ipywidgets.Layout(width="25em"),
-        )  # fmt: skip
-        self.member = ipywidgets.Dropdown(
-            options=[("the only one", 0)], description="Experiment", style=style,
-            layout=ipywidgets.Layout(width="51em", max_width="98%"),
-        )  # fmt: skip
-        self._offer_members()
-        self.controls = Controls(self._start, self._show_setting)
-        self.setting, self.state = ipywidgets.HTML(), ipywidgets.HTML()
+    def _make_widgets(self) -> None:
+        self.gallery = Gallery(self._ask, self._answer, self.run_question)
+        self.stage = Stage(self._draw)
+        self.controls = Controls(self._start, self._change)
+        self.starts = Starts(self._start, self._name, self._size, self._choose)
+        self.sharing = Sharing()
+        self.setting, self.state, self.numbers = (ipywidgets.HTML() for _ in range(3))
         self.buttons = {
-            word: ipywidgets.Button(description=word, layout=ipywidgets.Layout(width="7em"))
+            word: ipywidgets.Button(description=word, layout=ipywidgets.Layout(width="6em"))
             for word in ("Run", "Pause", "Stop", "Reset")
         }
-        for word, action in zip(
-            self.buttons, (self.run, self.pause, self.stop, self.reset), strict=True
-        ):
-            self.buttons[word].on_click(lambda _, action=action: action())
+        self.buttons["Run"].button_style = "primary"
+        actions = (self.run, self.pause, self.stop, self.reset)
+        for button, action in zip(self.buttons.values(), actions, strict=True):
+            button.on_click(lambda _, action=action: action())
         self.progress = ipywidgets.IntProgress(
-            description="Progress", max=100, layout=ipywidgets.Layout(width="20em")
-        )
-        self.round = ipywidgets.Dropdown(
-            options=[("the latest", _LATEST)], description="Show round", style=style,
-            layout=ipywidgets.Layout(width="25em"),
+            description="Progress", max=100, style={"description_width": "initial"},
+            layout=ipywidgets.Layout(flex="0 1 16em"),
         )  # fmt: skip
-        self.picture, self.numbers = ipywidgets.HTML(), ipywidgets.HTML()
-        wide = ipywidgets.Layout(width="51em", max_width="98%", height="5em")
-        self.python = ipywidgets.Textarea(description="In Python", style=style, layout=wide)
-        self.command = ipywidgets.Textarea(description="In a shell", style=style, layout=wide)
-        self._clock = ipywidgets.Play(
-            min=0, max=2**50, interval=INTERVAL, layout=ipywidgets.Layout(display="none")
+        self._clock = Clock(self.tick, self._on_silence)
+        wrapped = ipywidgets.Layout(display="flex", flex_flow="row wrap", width="100%")
+        more = ipywidgets.VBox([self.starts.box, self.controls.more])
+        self.folds = ipywidgets.Accordion(
+            [more, self.sharing.box, self.numbers], selected_index=None
         )
-        for choice in (self.preset, self.size):
-            choice.observe(lambda _: self._offer_members(), "value")
-        self.member.observe(lambda _: self._choose(), "value")
-        self.round.observe(lambda _: self._show_round(), "value")
-        self._clock.observe(lambda change: self._on_clock(change["new"]), "value")
-        wrap = ipywidgets.Layout(flex_flow="row wrap", display="flex")
+        for place, title in enumerate(("More settings", "Share", "The numbers")):
+            self.folds.set_title(place, title)
+        self.folds.observe(lambda _: self._show_numbers(), "selected_index")
         self._parts = (
-            ipywidgets.Box([self.preset, self.size, self.member], layout=wrap),
-            self.controls.box,
+            self.gallery.box,
+            self.stage.box,
+            ipywidgets.Box([*self.buttons.values(), self.progress, self.state], layout=wrapped),
+            self.controls.main,
             self.setting,
-            ipywidgets.Box([*self.buttons.values(), self.progress], layout=wrap),
-            self.state,
-            self.round,
-            self.picture,
-            self.numbers,
-            ipywidgets.HTML("<b>Share this setting</b>"),
-            self.python,
-            self.command,
-            self._clock,
+            self.folds,
+            self._clock.box,
         )
         self.widget = ipywidgets.VBox(self._parts)
 
-    def _offer_members(self) -> None:
-        name = self.preset.value
-        names = titles(members(name, self.size.value)) if name else ["of this page"]
-        options = [(words, number) for number, words in enumerate(names)]
-        self._choosing = True  # the new list is one choice, whatever it sets on the way
-        self.member.options = options
-        self.member.value = 0
-        self._choosing = False
-        if hasattr(self, "controls"):
-            self._choose()
+    def _choose(self, start: Experiment) -> None:
+        self.controls.show(start)
+        self.gallery.leave()
+        self._show_setting()
 
-    def _choose(self) -> None:
-        if self._choosing:
-            return
-        name, start, ratio = self.preset.value, self._start, self._ratio
-        if name:
-            start = members(name, self.size.value)[self.member.value]
-            ratio = REACHED if name == PLAYGROUND else None
-        self.controls.show(start, ratio)
+    def _change(self) -> None:
+        """A control was changed."""
+        if self.session.active:  # it was for another setting
+            self.stop()
         self._show_setting()
 
     def _show_setting(self) -> None:
         """What the controls say: whether it can be run, what is known of it, how to share it."""
-        if self.session.active:  # it was for another setting
-            self.stop()
         try:
             experiment = self.controls.experiment()
-            words = self.controls.densities(experiment)
+            if (count := count_networks(experiment)) > MOST_NETWORKS:
+                raise ValueError(
+                    f"Seeds and Rounds make {count:,} networks; a panel runs at most "
+                    f"{MOST_NETWORKS:,}, the command line any number"
+                )
         except (ValueError, TypeError, OverflowError) as error:
             self.experiment = None
             self.buttons["Run"].disabled = True
-            self.setting.value = _alert(f"This cannot be run: {error}.")
-            self.python.value = self.command.value = ""
+            self.setting.value = _alert(f"This cannot be run. {vocabulary.refusal(error)}.")
+            self.sharing.show(None)
+            self._show_state()
             return
         self.buttons["Run"].disabled = False
+        self.controls.refresh(experiment)
         changed, self.experiment = experiment != self.experiment, experiment
         compared = self.controls.from_initialisation(experiment)
         if changed or compared != (self.from_0 and self.from_0.experiment):
             self._read(experiment)
         if changed:
-            options = [("the latest", _LATEST)]
-            options += [(str(number), number) for number in range(experiment.rounds + 1)]
-            self._choosing = True  # drawn once, below
-            self.round.options = options
-            self._choosing = False
+            self.stage.restart()
             if not self.session.active and self.session.state != "ready":
-                generation = self.session.generation
-                self.session = Session()
-                self.session.generation = generation
-        self._words = [words, self._stored()]
+                self._new_session()
         self._forecast, self._due = None, True
         self._show_words()
-        self.python.value = as_python(experiment)
-        try:
-            self.command.value = as_command(experiment)
-        except ValueError as error:
-            self.command.value = f"not possible: {error}"
+        self.sharing.show(experiment)
         self._show_state()
         self._draw()
+        self._show_numbers()
         self._start_clock()
 
     def _study(self) -> list[Experiment]:
@@ -281,135 +303,175 @@ class Panel:
         if self.from_0:
             found |= self.from_0.results
             trials |= self.from_0.trials
-        of = len(trials)
         if not found:
-            return "Nothing of it is stored yet: press Run."
-        home = home_of(list(found))
+            return "Nothing of this setting is stored yet: press Run."
+        home = home_of(self.readings.experiment)
         source = f", part of the preset {home}" if home else ", from earlier runs"
-        if len(found) == of:
-            return f"Shown below are the stored results of all {of} networks{source}."
-        return f"Shown below are the stored results of {len(found)} of {of} networks{source}."
+        count = (
+            f"all {len(trials)}" if len(found) == len(trials) else f"{len(found)} of {len(trials)}"
+        )
+        return f"Stored of this setting: {count} networks{source}."
 
-    def _show_words(self) -> None:
-        parts = [f"<p>{html.escape(words)}</p>" for words in self._words]
+    def _show_words(self, trouble: str = "") -> None:
+        if self.experiment is None:
+            return
+        told = [self.controls.said, self._stored()]
         if self._forecast is not None:
-            parts.append(f"<p>{html.escape(self._forecast.in_words())}</p>")
-            if warning := self._forecast.warning():
-                parts.append(_alert(f"Warning. {warning}", "status"))
-        elif self._due:
-            parts.append("<p>Time and memory are being measured.</p>")
-        self.setting.value = f'<div style="line-height: 1.4">{"".join(parts)}</div>'
+            told.append(self._forecast.in_words())
+        elif trouble or self._due:
+            told.append(trouble or "Time and memory are being measured.")
+        words = html.escape(" ".join(filter(None, told)))
+        warning = self._forecast.warning() if self._forecast else ""
+        self.setting.value = f'<p style="line-height: 1.4; margin: 2px 0">{words}</p>' + (
+            _alert(f"Warning. {warning}", "status") if warning else ""
+        )
 
     def _show_forecast(self) -> None:
         self._due = False
         if self.experiment is None:
             return
+        trouble = ""
         try:
             self._forecast = self._forecaster.forecast(self._study())
         except Exception as error:  # in a callback it would reach nobody
-            self._words = [*self._words[:2], f"Time and memory cannot be predicted: {error}"]
-        self._show_words()
+            trouble = f"Time and memory cannot be predicted: {error}"
+        self._show_words(trouble)
 
     def _show_state(self) -> None:
-        words, session = html.escape(self.session.in_words()), self.session
+        session = self.session
+        words = session.in_words()
+        if self._alone and session.state == "running":
+            words += (
+                " This page's clock does not tick, so the run goes on without it: Pause and Stop "
+                "are not heard; interrupt the kernel to stop."
+            )
+        if self.experiment is None and not session.active:
+            words = ""
         role = "alert" if session.state == "failed" else "status"
-        self.state.value = f'<p role="{role}"><strong>{words}</strong></p>'
+        self.state.value = (
+            f'<p role="{role}" style="margin: 0 8px"><strong>{html.escape(words)}</strong></p>'
+        )
         self.progress.value = 100 if session.state == "done" else session.pace.percent
         paused = session.state == "paused"
         self.buttons["Pause"].description = "Continue" if paused else "Pause"
 
-    def _show_round(self) -> None:
-        if not self._choosing:
-            self._draw()
+    # The stage.
+
+    def _ask(self) -> None:
+        """A question was chosen, or none."""
+        self.stop()
+        if question := self.gallery.question:
+            self.controls.show(question.live)
+        self._show_setting()
+
+    def _answer(self) -> None:
+        self.stage.restart()
+        self._draw()
 
     def _draw(self) -> None:
-        own = self.readings
-        name, reference = self._references.behind(own.experiment)
-        number = self.round.value
-        number = own.latest_round if number is None or number == _LATEST else number
-        charts = [accuracy_chart(own, reference, self.from_0), curve_chart(own, number)]
-        rewound = [row for row in self.from_0.tickets() if row["round"]] if self.from_0 else []
-        tables: list[tuple[str, list[Row]]] = [
-            ("networks", [*own.tickets(), *rewound]),
-            ("curves", rows_of(own.curve_lines(number), "iteration", "validation accuracy (%)")),
-        ]
-        if own.experiment.instability.copies:
-            charts.append(path_chart(own, number))
-            rows = rows_of(own.path_lines(number), "alpha", "test error (%)")
-            tables.append(("error along the line", rows))
-        if not self.session.active and (map_ := mask_chart(own, number, self.store)):
-            charts.append(map_[0])
-            tables.append(("pixels", map_[1]))
-        cells = "".join(f'<div style="flex: 1 1 22em; max-width: 30em">{c}</div>' for c in charts)
-        note = "There are no other results of this data set and network to draw behind."
-        if name:
-            note = f"Drawn pale behind: the results of {name}."
-        self.picture.value = (
-            f'<div style="display: flex; flex-wrap: wrap; gap: 8px">{cells}</div><p>{note}</p>'
+        question, session = self.gallery.question, self.session
+        if question and session.state == "ready":
+            if self.gallery.waiting:
+                self.stage.hide(
+                    f"{question.text} Guess first: choose above, then the answer shows."
+                )
+                return
+            self._draw_answer()
+            return
+        own, from_0 = self.readings, self.from_0
+        near = self._references.nearest(own.experiment, self._name)
+        behind: tuple[Line, ...] = ()
+        note = ""
+        if own.known or near is None:
+            if near and _same_scale(own, near):
+                behind = pale(near.accuracy_lines())
+                note = f"Pale, behind: {_source(near, own)}"
+            shown = own
+        else:
+            shown, note = near, f"Shown: {_source(near, own)}"
+            compared = self.controls.from_initialisation(near.experiment)
+            from_0 = self._references.read(compared) if compared else None
+        self.stage.show(shown, from_0, behind, None, None, session.station, note=note)
+
+    def _draw_answer(self) -> None:
+        """The stored answer of a question, with the guess in it."""
+        question, guess = self.gallery.question, self.gallery.guess
+        assert question and guess
+        stored = self._references.read(question.stored)
+        from_0 = self._references.read(question.compared) if question.compared else None
+        if not question.answer(stored, from_0).seeds:
+            self.stage.hide("No answer to it is stored here: run it yourself.")
+            return
+        band = question.band(str(guess.value), stored, from_0)
+        self.stage.show(
+            stored, from_0, (), question.round, band,
+            said=question.told(str(guess.value), stored, from_0),
+            note=f"Shown: {_source(stored, None)} Lesson {question.lesson} is about it.",
+        )  # fmt: skip
+
+    def _show_numbers(self) -> None:
+        """Tables, which are sent where they are unfolded alone."""
+        unfolded = self.folds.selected_index == _NUMBERS
+        self.numbers.value = self._numbers() if unfolded else ""
+
+    def _numbers(self) -> str:
+        if self.stage.view is None:
+            return ""
+        return "".join(
+            f"<div>{table(name.capitalize(), rows)}"
+            f"{download(f'{name}.csv'.replace(' ', '-'), rows)}</div>"
+            for name, rows in tables_of(self.stage.view)
         )
-        shown = [(f"{name}.csv".replace(" ", "-"), name, rows) for name, rows in tables]
-        self.numbers.value = "".join(
-            f"<div>{table(name.capitalize(), rows)}{download(file, rows)}</div>"
-            for file, name, rows in shown
-            if rows
-        )
-
-    # The clock.
-
-    def _on_clock(self, number: int) -> None:
-        if number % _SPAN:  # multiples are set by the kernel
-            self.tick(number)
-
-    def _start_clock(self) -> None:
-        base = self.session.generation * _SPAN
-        if self._clock.value // _SPAN != self.session.generation:
-            self._clock.value = base
-        # A front end starts at the change, and only once it shows the clock; a page that was loaded
-        # again does not tick although the kernel's clock plays.
-        if self._shown:
-            _set_playing(self._clock, False)
-            _set_playing(self._clock, True)
-
-    def _stop_clock(self) -> None:
-        _set_playing(self._clock, False)
-
-    def _events(self, study: list[Experiment]) -> Iterator[Event]:
-        return run(study, self.store, self.device)
-
-    def _ended(self) -> None:
-        self._references.forget()
-        self.controls.disable(False)
-        self._show_state()
-        self._words = [self._words[0], self._stored()]
-        self._forecast, self._due = None, True
-        self._show_words()
-        self._draw()
 
     # Where no front end listens, and where one does.
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
         if self._due:
             self._show_forecast()
-        self._stop_clock()
-        if self._shown:  # a clock that is shown twice stops
-            before, self.widget = self.widget, ipywidgets.VBox(self._parts)
-            before.close()
-        self._shown = True
+        close_replaced(self)
+        before, self.widget = self.widget, ipywidgets.VBox(self._parts)
+        before.close()
+        self._alone = False
+        self._clock.shown(running=self.session.state == "running")
+        pictures = "".join(picture.value for picture in self.stage.pictures)
         return {
             "application/vnd.jupyter.widget-view+json": {
                 "version_major": 2,
                 "version_minor": 0,
                 "model_id": self.widget.model_id,
             },
-            "text/html": self.picture.value + self.numbers.value,
+            "text/html": pictures + self.stage.verdict.value + self._numbers(),
             "text/plain": f"A panel for {self.experiment or self._start}",
         }
 
+    def close(self) -> None:
+        """Stop, and take the widgets away."""
+        self.stop()
+        _close(self.widget)
+
+
+def _close(widget: Any) -> None:
+    for child in getattr(widget, "children", ()):
+        _close(child)
+    widget.close()
+
+
+def _same_scale(own: Readings, other: Readings) -> bool:
+    one, two = own.experiment.task, other.experiment.task
+    return (one.dataset, one.network) == (two.dataset, two.network)
+
+
+def _source(stored: Readings, own: Readings | None) -> str:
+    """Whose results these are, and what differs from the setting."""
+    e = stored.experiment
+    words = f"stored results of {vocabulary.experiment_in_words(e)}, {len(e.seeds)} seeds."
+    if own is None:
+        return words
+    found = vocabulary.differences(e, own.experiment)
+    if not found:
+        return words
+    return f"{words} They differ from your setting: {vocabulary.sentence(found)}."
+
 
 def _alert(words: str, role: str = "alert") -> str:
-    return f'<p role="{role}"><strong>{html.escape(words)}</strong></p>'
-
-
-def _set_playing(clock: Any, playing: bool) -> None:
-    # ipywidgets 8 renamed it.
-    setattr(clock, "playing" if clock.has_trait("playing") else "_playing", playing)
+    return f'<p role="{role}" style="margin: 2px 0"><strong>{html.escape(words)}</strong></p>'

@@ -24,6 +24,7 @@ class Session:
         self.generation = 0
         self.pace = Pace()
         self.finished = 0  # networks
+        self.station = ""  # of the loop: train, prune, rewind, or nothing where none runs
         self.error = ""
         self._events: Iterator[Event] = iter(())
         self._lock = threading.RLock()
@@ -40,6 +41,7 @@ class Session:
             self.generation += 1
             self.state, self._events = "running", events
             self.pace, self.finished, self.error = Pace(), 0, ""
+            self.station = "train"
 
     def pause(self) -> None:
         """Pause a running run, go on with a paused one."""
@@ -66,11 +68,12 @@ class Session:
             while self.state == "running" and generation == self.generation:
                 event = next(self._events, None)
                 if event is None:
-                    self.state = "done"
+                    self.state, self.station = "done", ""
                 elif isinstance(event, Progress):
                     self.pace.update(event)
                 else:
                     self.finished += isinstance(event, Finished)
+                    self.station = _station(event)
                     measured.append(event)
                 if time.perf_counter() > deadline:
                     break
@@ -102,7 +105,16 @@ class Session:
         }[self.state]
 
     def _close(self) -> None:
+        self.station = ""
         close = getattr(self._events, "close", None)
         if close is not None:
             close()
         self._events = iter(())
+
+
+def _station(event: Evaluated | Finished) -> str:
+    """Where in the loop a run is: what is finished is pruned next, and what begins was rewound."""
+    if isinstance(event, Finished):
+        return "prune"
+    first = event.trials[0]
+    return "rewind" if first.round and event.iteration == first.start else "train"

@@ -1,0 +1,176 @@
+"""The stage: charts that move together through density, and what they say.
+
+A slider, with a list beside it that has its label, chooses the density; the point of each arm, the
+learning curves, what each layer keeps and the mask follow. Until a person moves it, it follows the
+run. A pinned run stays, pale, behind the others.
+"""
+
+import html
+from collections.abc import Callable
+
+import ipywidgets
+
+from labkit.panel.charts import Band, Line
+from labkit.panel.diagrams import loop
+from labkit.panel.live import (
+    View,
+    accuracy_chart,
+    curve_chart,
+    layer_bars,
+    mask_picture,
+    pale,
+    path_chart,
+    verdict_line,
+)
+from labkit.panel.readings import Readings
+from labkit.panel.vocabulary import experiment_in_words
+
+_CHART = ("1 1 330px", "520px")
+
+
+class Stage:
+    """`box` is what to display. moved: called when a person chooses a density or pins."""
+
+    def __init__(self, moved: Callable[[], None]) -> None:
+        self._moved, self._quiet, self._follows = moved, False, True
+        self._pinned: tuple[str, tuple[Line, ...]] | None = None
+        self.view: View | None = None
+        self.accuracy, self.curves, self.path = (_drawing(*_CHART) for _ in range(3))
+        self.loop, self.layers, self.mask = (_drawing("0 0 auto", "330px") for _ in range(3))
+        self.side = ipywidgets.VBox(
+            [self.loop, self.layers, self.mask],
+            layout=ipywidgets.Layout(flex="1 1 250px", max_width="330px"),
+        )
+        self.verdict, self.note = ipywidgets.HTML(), ipywidgets.HTML()
+        self._make_scrubber()
+        wrapped = ipywidgets.Layout(display="flex", flex_flow="row wrap", width="100%")
+        charts = ipywidgets.Box([self.accuracy, self.curves, self.path, self.side], layout=wrapped)
+        scrubber = ipywidgets.Box([self.density, self.slider, self.pin], layout=wrapped)
+        self.box = ipywidgets.VBox([charts, scrubber, self.verdict, self.note])
+
+    @property
+    def pictures(self) -> list[ipywidgets.HTML]:
+        """The drawings, for who shows them elsewhere, and measures them."""
+        return [self.accuracy, self.curves, self.path, self.loop, self.layers, self.mask]
+
+    def restart(self) -> None:
+        """Follow the run again: another experiment is looked at."""
+        self._follows = True
+
+    def show(
+        self,
+        shown: Readings,
+        from_0: Readings | None,
+        behind: tuple[Line, ...],
+        number: int | None = None,
+        guess: Band | None = None,
+        station: str = "",
+        said: str = "",
+        note: str = "",
+    ) -> None:
+        """Draw. number: the round to start at; None is the latest. said: in place of the verdict.
+        station, where in the loop a run is; note: whose results these are.
+        """
+        number = self._scrub(shown, number)
+        pinned = self._pinned[1] if self._pinned else ()
+        view = self.view = View(shown, number, from_0, behind, pinned, guess)
+        e = shown.experiment
+        stable = e.instability.copies > 0
+        if e.rounds or not stable:
+            self.accuracy.value, self.curves.value = accuracy_chart(view), curve_chart(view)
+        else:
+            self.accuracy.value, self.curves.value = path_chart(view), curve_chart(view)
+        both = stable and e.rounds > 0 and shown.path_lines(number)
+        self.path.value = path_chart(view) if both else ""
+        self.path.layout.display = None if both else "none"
+        self.loop.value = loop(station, f"round {number} of {e.rounds}")
+        self.layers.value, self.mask.value = layer_bars(view), mask_picture(view)
+        words = said or verdict_line(view)
+        self.verdict.value = (
+            f'<p role="status" style="margin: 2px 0; line-height: 1.4; font-size: 1.05em">'
+            f"{html.escape(words)}</p>"
+        )
+        if self._pinned:
+            note = f"{note} Pinned, pale: {self._pinned[0]}."
+        self.note.value = _quiet(note)
+
+    def hide(self, words: str) -> None:
+        """Show nothing yet but these words: a guess comes first."""
+        self.view = None
+        for picture in self.pictures:
+            picture.value = ""
+        self.accuracy.value = (
+            f'<div style="padding: 4em 2em; text-align: center; border: 1px dashed">'
+            f"{html.escape(words)}</div>"
+        )
+        self.verdict.value = self.note.value = ""
+
+    # The scrubber.
+
+    def _make_scrubber(self) -> None:
+        self.density = ipywidgets.Dropdown(
+            options=[("100% (dense)", 0)], description="Density shown",
+            style={"description_width": "initial"}, layout=ipywidgets.Layout(width="15em"),
+        )  # fmt: skip
+        self.slider = ipywidgets.IntSlider(
+            max=0, readout=False, layout=ipywidgets.Layout(flex="1 1 14em", max_width="40em")
+        )
+        self.pin = ipywidgets.ToggleButton(
+            description="Pin this run", layout=ipywidgets.Layout(width="8em")
+        )
+        self.density.observe(lambda _: self._choose(self.density.index), "index")
+        self.slider.observe(lambda change: self._choose(change["new"]), "value")
+        self.pin.observe(lambda change: self._pin(change["new"]), "value")
+
+    def _scrub(self, shown: Readings, number: int | None) -> int:
+        """Offer the densities that are known, and say which is shown."""
+        offered = [
+            (f"{at:.3g}% (dense)" if not n else f"{at:.3g}% (round {n})", n)
+            for n in range(shown.latest_round + 1)
+            if (share := shown.density_at(n)) is not None and (at := 100 * share)
+        ] or [("100% (dense)", 0)]
+        present = self.density.value
+        if self._follows:
+            present = shown.latest_round if number is None else number
+        rounds = [n for _, n in offered]
+        self._quiet = True
+        try:
+            if list(self.density.options) != offered:
+                self.density.options = offered
+            self.slider.max = len(offered) - 1
+            nearest = min(range(len(rounds)), key=lambda i: abs(rounds[i] - (present or 0)))
+            self.density.index = self.slider.value = nearest
+        finally:
+            self._quiet = False
+        # Of a round that trains, curves are known before a density is.
+        return shown.latest_round if self._follows and number is None else rounds[nearest]
+
+    def _choose(self, index: int | None) -> None:
+        if self._quiet or index is None:
+            return
+        self._follows = False
+        self._quiet = True
+        self.density.index = self.slider.value = index
+        self._quiet = False
+        self._moved()
+
+    def _pin(self, pinned: bool) -> None:
+        self._pinned = None
+        if pinned and self.view:
+            e = self.view.shown.experiment
+            name = f"{experiment_in_words(e)}, rewound to {e.rewind:,}"
+            self._pinned = name, pale(self.view.lines())
+        self.pin.description = "Unpin" if pinned else "Pin this run"
+        self._moved()
+
+
+def _drawing(flex: str, most: str) -> ipywidgets.HTML:
+    return ipywidgets.HTML(
+        layout=ipywidgets.Layout(flex=flex, max_width=most, margin="0 8px 0 0", min_width="0")
+    )
+
+
+def _quiet(words: str) -> str:
+    return (
+        f'<p style="margin: 2px 0; font-size: 0.86em; line-height: 1.35">{html.escape(words)}</p>'
+    )
