@@ -210,7 +210,7 @@ def _add_device(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_experiment(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("preset", metavar="PRESET", help="lottery, ...")
+    parser.add_argument("preset", metavar="PRESET", help="lottery, ..., or a code of a panel")
     parser.add_argument(
         "--size",
         default="quick",
@@ -394,7 +394,12 @@ def _study(name: str, size: str) -> "Study":
 def _chosen_study(arguments: argparse.Namespace) -> "Study":
     from labkit.experiments.words import with_settings
 
-    study = _study(arguments.preset, arguments.size)
+    if "~" in arguments.preset or "." in arguments.preset:  # a code that a panel shares
+        from labkit.panel.codes import experiment_of
+
+        study: Study = (experiment_of(arguments.preset),)
+    else:
+        study = _study(arguments.preset, arguments.size)
     # Settings can make experiments of a study equal, which are then one.
     return tuple(dict.fromkeys(with_settings(experiment, arguments.set) for experiment in study))
 

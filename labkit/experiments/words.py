@@ -1,18 +1,16 @@
 """An experiment in words, and back: `pruning.rate=0.3` of a command line is one of its fields, and
-an experiment is a line of Python and a command line that make it again.
+an experiment is a line of Python that makes it again.
 
 A value is read as the type that the field is annotated with, and checked by the dataclass it ends
 in. A value that cannot be read goes there as it is, so that every message comes from one place.
 """
 
-import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields, is_dataclass, replace
 from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from labkit.experiments.experiment import TREATMENTS, Experiment, Treatment, settings
-from labkit.experiments.presets import NAMES, SIZES, study
 
 _WORDS = {"true": True, "yes": True, "false": False, "no": False}
 
@@ -91,31 +89,6 @@ def as_python(experiment: Experiment) -> str:
     used: set[str] = set()
     source = _source(experiment, used)
     return f"from labkit import {', '.join(sorted(used))}; experiment = {source}"
-
-
-def as_command(experiment: Experiment) -> str:
-    """A `labkit run` command for an equal experiment: the nearest preset, and what differs from it.
-
-    Raises ValueError for treatments without a name, which a command line cannot carry.
-    """
-    unnamed = [t.name for t in experiment.treatments if TREATMENTS.get(t.name) != t]
-    if unnamed:
-        raise ValueError(f"treatments must be named ones on a command line, not {unnamed}")
-    wanted = dict(settings_in_words(experiment))
-    found = []
-    for name in NAMES:
-        for size in SIZES:
-            experiments = study(name, size)
-            if len(experiments) > 1:  # `labkit run` would run them all
-                continue
-            start = dict(settings_in_words(experiments[0]))
-            changes = [f"{path}={text}" for path, text in wanted.items() if start[path] != text]
-            found.append((name, size, changes))
-    name, size, changes = min(found, key=lambda one: len(one[2]))
-    words = ["labkit", "run", name, "--size", size]
-    for change in changes:
-        words += ["--set", change]
-    return shlex.join(words)
 
 
 def _source(value: Any, used: set[str]) -> str:

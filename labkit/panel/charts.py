@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from labkit.figures.picture import Look
 
 WIDTH, HEIGHT = 400, 236  # of a chart without its legend, in units of the view box
-_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 14, 30, 40
+_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 20, 30, 40
 INK, PAPER = "var(--jp-content-font-color1, #1a1a1a)", "var(--jp-layout-color0, #fff)"
 GRID, QUIET = "var(--jp-border-color2, #e0e0e0)", "var(--jp-content-font-color2, #555)"
 GUESS = "#A5268F"  # of no arm
@@ -160,6 +160,9 @@ class _Scale:
                 self.high += step
             count = round((self.high - self.low) / step)
             self.ticks = [self.low + step * number for number in range(count + 1)]
+            if axis.span and high > low:  # an axis of fixed length ends where that ends
+                self.low, self.high = low, high
+                self.ticks = [tick for tick in self.ticks if low <= tick <= high]
 
     def __call__(self, value: float) -> float:
         if self.axis.density:
@@ -207,10 +210,13 @@ def _band(guess: Band, across: _Scale, up: _Scale) -> str:
     x, top, bottom = across(guess.x), up(high), up(low)
     left = max(across.start, x - 9)
     anchor, beside = ("end", left - 4) if x > 200 else ("start", left + 22)
+    # Not beside the band, where lines are, but at the edge that is further from it.
+    at = up.end + 10 if top - up.end > up.start - bottom else up.start - 6
     return (
-        f'<g fill="{GUESS}"><rect x="{left}" y="{top - 1}" width="18" height="{bottom - top + 2}" '
-        f'rx="3" opacity="0.3"/><text x="{beside}" y="{(top + bottom) / 2 + 4}" '
-        f'text-anchor="{anchor}">{html.escape(guess.words)}</text></g>'
+        f'<g fill="{GUESS}"><rect x="{left}" y="{top - 1:g}" width="18" '
+        f'height="{bottom - top + 2:g}" rx="3" opacity="0.35"/><text x="{beside}" y="{at:g}" '
+        f'text-anchor="{anchor}" font-weight="600" stroke="{PAPER}" stroke-width="4" '
+        f'paint-order="stroke">{html.escape(guess.words)}</text></g>'
     )
 
 

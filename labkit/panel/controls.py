@@ -25,6 +25,7 @@ from labkit.experiments.forecast import densities, image_of, rate_for
 from labkit.experiments.words import with_settings, with_values
 from labkit.figures.picture import look_of
 from labkit.panel import vocabulary
+from labkit.panel.amends import named
 from labkit.panel.rows import (
     ALIKE,
     EVERY,
@@ -41,7 +42,7 @@ from labkit.panel.vocabulary import LABELS, Words
 LEFT_LABEL = "How much is left"
 LEFT = tuple(float(f"{100 * 0.8**k:.2g}") for k in range(24))  # %, the densities of the paper
 _MOST_ROUNDS = 100
-_STYLE = {"description_width": "9.2em"}
+_STYLE = {"description_width": "initial"}
 _ALWAYS = ("kind", "rewind", "treated")  # what fits of these is known before
 
 
@@ -124,7 +125,8 @@ class Controls:
         self.slider.observe(lambda change: self._slide(change["new"]), "value")
         self._left_note = ipywidgets.HTML()
         self._cells["left"] = ipywidgets.VBox(
-            [self.parts["left"], self.slider, self._left_note], layout=_cell_layout()
+            [self.parts["left"], self.slider, named(LEFT_LABEL), self._left_note],
+            layout=_cell_layout(),
         )
 
     def _make_treatments(self) -> None:
@@ -249,7 +251,8 @@ class Controls:
         percent, left = 100 * found[-1], round(found[-1] * weights)
         if not self._by_left:
             self.parts["left"].value = f"{percent:.3g}"
-        self.slider.value = min(range(len(LEFT)), key=lambda i: abs(math.log(LEFT[i] / percent)))
+        place = max(percent, LEFT[-1])  # nothing may be left
+        self.slider.value = min(range(len(LEFT)), key=lambda i: abs(math.log(LEFT[i] / place)))
         self._left_note.value = _small(
             f"{percent:.3g}% density: {left:,} of {weights:,} weights survive."
         )

@@ -12,7 +12,7 @@ from labkit.panel.charts import GRID, INK, PAPER, QUIET, svg
 
 STATIONS = ("train", "prune", "rewind")
 _WIDTH = 280
-_BLUE = "#0072B2"
+_BLUE, _BAR = "#0072B2", "#2B8CC4"  # the latter is told from paper light and dark
 _ROWS = 8  # layers that have a bar of their own
 
 
@@ -64,9 +64,9 @@ def bars(title: str, layers: Sequence[Layer]) -> str:
         words = html.escape(f"{layer.name}: {layer.kept:,.0f} of {layer.total:,} ({share:.1%})")
         parts.append(
             f'<g><title>{words}</title><text x="4" y="{y + 11}">{html.escape(layer.name)}</text>'
-            f'<rect x="70" y="{y + 2}" width="120" height="10" fill="{GRID}"/>'
-            f'<rect x="70" y="{y + 2}" width="{120 * share:.1f}" height="10" fill="{_BLUE}"/>'
-            f'<text x="196" y="{y + 11}" fill="{QUIET}">{layer.kept:,.0f} ({share:.1%})</text></g>'
+            f'<rect x="62" y="{y + 2}" width="100" height="10" fill="{GRID}"/>'
+            f'<rect x="62" y="{y + 2}" width="{100 * share:.1f}" height="10" fill="{_BAR}"/>'
+            f'<text x="168" y="{y + 11}" fill="{QUIET}">{layer.kept:,.0f} ({share:.1%})</text></g>'
         )
     height = 30 + 17 * len(shown)
     if more := len(layers) - len(shown):

@@ -21,9 +21,11 @@ class Gallery:
         self._asked, self._guessed = asked, guessed
         self.question: Question | None = None
         self._guesses: dict[str, Guess] = {}
-        options = [(_FREE, None), *((f"{n}. {q.text}", q) for n, q in enumerate(QUESTIONS, 1))]
+        numbered = enumerate(QUESTIONS, start=1)
+        options = [(_FREE, None), *((f"{n}. {q.text}", q) for n, q in numbered)]
         self.list = ipywidgets.Dropdown(
-            options=options, description="Question", style={"description_width": "initial"},
+            options=options, index=0, description="Question",
+            style={"description_width": "initial"},
             layout=ipywidgets.Layout(flex="1 1 300px", max_width="900px"),
         )  # fmt: skip
         self.next = ipywidgets.Button(
@@ -55,7 +57,7 @@ class Gallery:
 
     def leave(self) -> None:
         """Ask nothing any more."""
-        self.list.value = None
+        self.list.index = 0
 
     def _choose(self, question: Question | None) -> None:
         self.question = question

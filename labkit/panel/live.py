@@ -90,7 +90,7 @@ def curve_chart(view: View) -> str:
     summary = f"Validation accuracy at the latest iteration: {values or 'nothing yet'}."
     iterations = (0.0, float(view.shown.experiment.task.recipe.iterations))
     at = view.density
-    title = "Learning curves" + ("" if at is None else f" at {at:.1%} density")
+    title = "Learning curves" + ("" if at is None else f" at {at:.1%}")
     axes = Axis("iteration", span=iterations), Axis("validation accuracy (%)")
     return line_chart(title, summary, *axes, lines)
 
@@ -104,13 +104,13 @@ def path_chart(view: View) -> str:
         rises.append(f"{line.name} {max(point.y for point in line.points) - ends:.1f} points")
     summary = f"The error rises above that of the ends by: {', '.join(rises) or 'nothing yet'}."
     x = Axis("from one copy (0) to the other (1)", span=(0.0, 1.0))
+    highest = max((point.y for line in lines for point in line.points), default=10.0)
+    y = Axis("test error (%)", span=(0.0, 1.1 * highest))  # from 0, so that what is flat looks flat
     guess = view.guess
     if guess and lines:
         foot = (lines[0].points[0].y + lines[0].points[-1].y) / 2
         guess = Band(0.5, foot + guess.low, foot + guess.high)
-    return line_chart(
-        "Error on the line between copies", summary, x, Axis("test error (%)"), lines, None, guess
-    )
+    return line_chart("Error between two copies", summary, x, y, lines, None, guess)
 
 
 def layer_bars(view: View) -> str:
@@ -138,7 +138,7 @@ def mask_picture(view: View) -> str:
 
 def _missing(what: str) -> str:
     words = f"Of these results, {what} was not kept. Run it yourself to see it."
-    return f'<p style="font-size: 0.86em; margin: 4px">{html.escape(words)}</p>'
+    return f'<p style="font-size: 0.86em; line-height: 1.35; margin: 4px">{html.escape(words)}</p>'
 
 
 def verdict_line(view: View) -> str:

@@ -21,6 +21,8 @@ from labkit.experiments.experiment import Experiment
 from labkit.experiments.forecast import Forecast, Forecaster, count_networks
 from labkit.experiments.running import Event, run
 from labkit.panel import vocabulary
+from labkit.panel.amends import CLASS, readable_folds
+from labkit.panel.answers import answer_to, show_of
 from labkit.panel.catalogue import (
     PLAYGROUND,
     References,
@@ -28,15 +30,17 @@ from labkit.panel.catalogue import (
     members,
     opening,
 )
-from labkit.panel.charts import Line
 from labkit.panel.clock import Clock
+from labkit.panel.codes import experiment_of, name_of, setting_of_page
 from labkit.panel.controls import Controls
 from labkit.panel.gallery import Gallery
-from labkit.panel.live import pale, tables_of
+from labkit.panel.live import tables_of
 from labkit.panel.numbers import download, table
+from labkit.panel.questions import Question
 from labkit.panel.readings import Readings
+from labkit.panel.runbar import RunBar
 from labkit.panel.session import Session
-from labkit.panel.sharing import Sharing, experiment_of, name_of, setting_of_page
+from labkit.panel.sharing import Sharing
 from labkit.panel.shown import close_replaced
 from labkit.panel.stage import Stage
 from labkit.panel.starts import Starts
@@ -209,21 +213,9 @@ class Panel:
         self.controls = Controls(self._start, self._change)
         self.starts = Starts(self._start, self._name, self._size, self._choose)
         self.sharing = Sharing()
-        self.setting, self.state, self.numbers = (ipywidgets.HTML() for _ in range(3))
-        self.buttons = {
-            word: ipywidgets.Button(description=word, layout=ipywidgets.Layout(width="6em"))
-            for word in ("Run", "Pause", "Stop", "Reset")
-        }
-        self.buttons["Run"].button_style = "primary"
-        actions = (self.run, self.pause, self.stop, self.reset)
-        for button, action in zip(self.buttons.values(), actions, strict=True):
-            button.on_click(lambda _, action=action: action())
-        self.progress = ipywidgets.IntProgress(
-            description="Progress", max=100, style={"description_width": "initial"},
-            layout=ipywidgets.Layout(flex="0 1 16em"),
-        )  # fmt: skip
+        self.setting, self.numbers = ipywidgets.HTML(), ipywidgets.HTML()
+        self.bar = RunBar(self.run, self.pause, self.stop, self.reset)
         self._clock = Clock(self.tick, self._on_silence)
-        wrapped = ipywidgets.Layout(display="flex", flex_flow="row wrap", width="100%")
         more = ipywidgets.VBox([self.starts.box, self.controls.more])
         self.folds = ipywidgets.Accordion(
             [more, self.sharing.box, self.numbers], selected_index=None
@@ -234,13 +226,19 @@ class Panel:
         self._parts = (
             self.gallery.box,
             self.stage.box,
-            ipywidgets.Box([*self.buttons.values(), self.progress, self.state], layout=wrapped),
+            self.bar.box,
             self.controls.main,
             self.setting,
             self.folds,
             self._clock.box,
+            readable_folds(),
         )
-        self.widget = ipywidgets.VBox(self._parts)
+        self.widget = self._box()
+
+    def _box(self) -> ipywidgets.VBox:
+        box = ipywidgets.VBox(self._parts)
+        box.add_class(CLASS)
+        return box
 
     def _choose(self, start: Experiment) -> None:
         self.controls.show(start)
@@ -264,12 +262,12 @@ class Panel:
                 )
         except (ValueError, TypeError, OverflowError) as error:
             self.experiment = None
-            self.buttons["Run"].disabled = True
+            self.bar.buttons["Run"].disabled = True
             self.setting.value = _alert(f"This cannot be run. {vocabulary.refusal(error)}.")
             self.sharing.show(None)
             self._show_state()
             return
-        self.buttons["Run"].disabled = False
+        self.bar.buttons["Run"].disabled = False
         self.controls.refresh(experiment)
         changed, self.experiment = experiment != self.experiment, experiment
         compared = self.controls.from_initialisation(experiment)
@@ -338,22 +336,7 @@ class Panel:
         self._show_words(trouble)
 
     def _show_state(self) -> None:
-        session = self.session
-        words = session.in_words()
-        if self._alone and session.state == "running":
-            words += (
-                " This page's clock does not tick, so the run goes on without it: Pause and Stop "
-                "are not heard; interrupt the kernel to stop."
-            )
-        if self.experiment is None and not session.active:
-            words = ""
-        role = "alert" if session.state == "failed" else "status"
-        self.state.value = (
-            f'<p role="{role}" style="margin: 0 8px"><strong>{html.escape(words)}</strong></p>'
-        )
-        self.progress.value = 100 if session.state == "done" else session.pace.percent
-        paused = session.state == "paused"
-        self.buttons["Pause"].description = "Continue" if paused else "Pause"
+        self.bar.show(self.session, self._alone, self.experiment is not None)
 
     # The stage.
 
@@ -371,43 +354,23 @@ class Panel:
     def _draw(self) -> None:
         question, session = self.gallery.question, self.session
         if question and session.state == "ready":
-            if self.gallery.waiting:
-                self.stage.hide(
-                    f"{question.text} Guess first: choose above, then the answer shows."
-                )
-                return
-            self._draw_answer()
+            self._draw_answer(question)
             return
-        own, from_0 = self.readings, self.from_0
-        near = self._references.nearest(own.experiment, self._name)
-        behind: tuple[Line, ...] = ()
-        note = ""
-        if own.known or near is None:
-            if near and _same_scale(own, near):
-                behind = pale(near.accuracy_lines())
-                note = f"Pale, behind: {_source(near, own)}"
-            shown = own
-        else:
-            shown, note = near, f"Shown: {_source(near, own)}"
-            compared = self.controls.from_initialisation(near.experiment)
-            from_0 = self._references.read(compared) if compared else None
-        self.stage.show(shown, from_0, behind, None, None, session.station, note=note)
-
-    def _draw_answer(self) -> None:
-        """The stored answer of a question, with the guess in it."""
-        question, guess = self.gallery.question, self.gallery.guess
-        assert question and guess
-        stored = self._references.read(question.stored)
-        from_0 = self._references.read(question.compared) if question.compared else None
-        if not question.answer(stored, from_0).seeds:
-            self.stage.hide("No answer to it is stored here: run it yourself.")
-            return
-        band = question.band(str(guess.value), stored, from_0)
-        self.stage.show(
-            stored, from_0, (), question.round, band,
-            said=question.told(str(guess.value), stored, from_0),
-            note=f"Shown: {_source(stored, None)} Lesson {question.lesson} is about it.",
+        show = show_of(
+            self.readings, self.from_0, self._references, self._name,
+            self.controls.parts["from 0"].value,
         )  # fmt: skip
+        self.stage.show(show, session.station)
+
+    def _draw_answer(self, question: Question) -> None:
+        guess = self.gallery.guess
+        if guess is None or guess.value is None:
+            words = f"{question.text} Guess first: choose above, then the answer shows."
+            self.stage.hide(words)
+        elif show := answer_to(question, str(guess.value), self._references):
+            self.stage.show(show)
+        else:
+            self.stage.hide("No answer to it is stored here: run it yourself.")
 
     def _show_numbers(self) -> None:
         """Tables, which are sent where they are unfolded alone."""
@@ -429,7 +392,7 @@ class Panel:
         if self._due:
             self._show_forecast()
         close_replaced(self)
-        before, self.widget = self.widget, ipywidgets.VBox(self._parts)
+        before, self.widget = self.widget, self._box()
         before.close()
         self._alone = False
         self._clock.shown(running=self.session.state == "running")
@@ -454,23 +417,6 @@ def _close(widget: Any) -> None:
     for child in getattr(widget, "children", ()):
         _close(child)
     widget.close()
-
-
-def _same_scale(own: Readings, other: Readings) -> bool:
-    one, two = own.experiment.task, other.experiment.task
-    return (one.dataset, one.network) == (two.dataset, two.network)
-
-
-def _source(stored: Readings, own: Readings | None) -> str:
-    """Whose results these are, and what differs from the setting."""
-    e = stored.experiment
-    words = f"stored results of {vocabulary.experiment_in_words(e)}, {len(e.seeds)} seeds."
-    if own is None:
-        return words
-    found = vocabulary.differences(e, own.experiment)
-    if not found:
-        return words
-    return f"{words} They differ from your setting: {vocabulary.sentence(found)}."
 
 
 def _alert(words: str, role: str = "alert") -> str:

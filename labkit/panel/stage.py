@@ -7,9 +7,11 @@ run. A pinned run stays, pale, behind the others.
 
 import html
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import ipywidgets
 
+from labkit.panel.amends import named
 from labkit.panel.charts import Band, Line
 from labkit.panel.diagrams import loop
 from labkit.panel.live import (
@@ -26,6 +28,22 @@ from labkit.panel.readings import Readings
 from labkit.panel.vocabulary import experiment_in_words
 
 _CHART = ("1 1 330px", "520px")
+_BESIDE, _BELOW = ("1 1 250px", "330px"), ("1 1 100%", "100%")  # where the smaller drawings are
+
+
+@dataclass(frozen=True)
+class Show:
+    """What the stage is to show. behind: lines to draw pale; number: the round to start at, None
+    for the latest; said: in place of the verdict; note: whose results these are.
+    """
+
+    shown: Readings
+    from_0: Readings | None = None
+    behind: tuple[Line, ...] = ()
+    number: int | None = None
+    guess: Band | None = None
+    said: str = ""
+    note: str = ""
 
 
 class Stage:
@@ -36,16 +54,20 @@ class Stage:
         self._pinned: tuple[str, tuple[Line, ...]] | None = None
         self.view: View | None = None
         self.accuracy, self.curves, self.path = (_drawing(*_CHART) for _ in range(3))
-        self.loop, self.layers, self.mask = (_drawing("0 0 auto", "330px") for _ in range(3))
-        self.side = ipywidgets.VBox(
+        self.loop, self.layers, self.mask = (_drawing("1 1 250px", "330px") for _ in range(3))
+        self.side = ipywidgets.Box(
             [self.loop, self.layers, self.mask],
-            layout=ipywidgets.Layout(flex="1 1 250px", max_width="330px"),
+            layout=ipywidgets.Layout(
+                display="flex", flex_flow="row wrap", flex=_BESIDE[0], max_width=_BESIDE[1]
+            ),
         )
         self.verdict, self.note = ipywidgets.HTML(), ipywidgets.HTML()
         self._make_scrubber()
         wrapped = ipywidgets.Layout(display="flex", flex_flow="row wrap", width="100%")
         charts = ipywidgets.Box([self.accuracy, self.curves, self.path, self.side], layout=wrapped)
-        scrubber = ipywidgets.Box([self.density, self.slider, self.pin], layout=wrapped)
+        scrubber = ipywidgets.Box(
+            [self.density, self.slider, named("Density shown"), self.pin], layout=wrapped
+        )
         self.box = ipywidgets.VBox([charts, scrubber, self.verdict, self.note])
 
     @property
@@ -57,23 +79,12 @@ class Stage:
         """Follow the run again: another experiment is looked at."""
         self._follows = True
 
-    def show(
-        self,
-        shown: Readings,
-        from_0: Readings | None,
-        behind: tuple[Line, ...],
-        number: int | None = None,
-        guess: Band | None = None,
-        station: str = "",
-        said: str = "",
-        note: str = "",
-    ) -> None:
-        """Draw. number: the round to start at; None is the latest. said: in place of the verdict.
-        station, where in the loop a run is; note: whose results these are.
-        """
-        number = self._scrub(shown, number)
+    def show(self, show: Show, station: str = "") -> None:
+        """Draw. station: where in the loop a run is."""
+        shown = show.shown
+        number = self._scrub(shown, show.number)
         pinned = self._pinned[1] if self._pinned else ()
-        view = self.view = View(shown, number, from_0, behind, pinned, guess)
+        view = self.view = View(shown, number, show.from_0, show.behind, pinned, show.guess)
         e = shown.experiment
         stable = e.instability.copies > 0
         if e.rounds or not stable:
@@ -83,13 +94,15 @@ class Stage:
         both = stable and e.rounds > 0 and shown.path_lines(number)
         self.path.value = path_chart(view) if both else ""
         self.path.layout.display = None if both else "none"
+        self.side.layout.flex, self.side.layout.max_width = _BELOW if both else _BESIDE
         self.loop.value = loop(station, f"round {number} of {e.rounds}")
         self.layers.value, self.mask.value = layer_bars(view), mask_picture(view)
-        words = said or verdict_line(view)
+        words = show.said or verdict_line(view)
         self.verdict.value = (
             f'<p role="status" style="margin: 2px 0; line-height: 1.4; font-size: 1.05em">'
             f"{html.escape(words)}</p>"
         )
+        note = show.note
         if self._pinned:
             note = f"{note} Pinned, pale: {self._pinned[0]}."
         self.note.value = _quiet(note)
@@ -110,7 +123,7 @@ class Stage:
     def _make_scrubber(self) -> None:
         self.density = ipywidgets.Dropdown(
             options=[("100% (dense)", 0)], description="Density shown",
-            style={"description_width": "initial"}, layout=ipywidgets.Layout(width="15em"),
+            style={"description_width": "initial"}, layout=ipywidgets.Layout(width="20em"),
         )  # fmt: skip
         self.slider = ipywidgets.IntSlider(
             max=0, readout=False, layout=ipywidgets.Layout(flex="1 1 14em", max_width="40em")

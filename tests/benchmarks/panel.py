@@ -3,12 +3,14 @@
 python -m tests.benchmarks.panel
 """
 
+import statistics
 import tempfile
 from collections.abc import Callable
 
 from labkit.base.store import Store
 from labkit.engine.training import Recipe
 from labkit.experiments.experiment import Experiment, Task
+from labkit.panel.catalogue import TITLES
 from labkit.panel.panel import Panel
 from tests.benchmarks.training import Times, milliseconds, spread
 
@@ -26,7 +28,7 @@ def main() -> None:
     assert panel.session.state == "done", panel.session.in_words()
 
     def change() -> None:
-        rounds.value = 1 - rounds.value
+        rounds.value = str(1 - int(rounds.value))
 
     def first_point() -> None:
         panel.run()
@@ -34,6 +36,7 @@ def main() -> None:
             panel.tick()
 
     report("a stored setting is redrawn", [timed(change) for _ in range(TIMES)], 0.1)
+    scrub()
     points, ticks, stops, pauses = [], [], [], []
     seeds = panel.controls.parts["further"]
     for number in range(TIMES):
@@ -51,6 +54,26 @@ def main() -> None:
     sizes = (len(html.value.encode()) / 1e3 for html in (lottery.picture, lottery.numbers))
     print("a redraw of the lottery's reference sends {:.0f} kB of pictures, {:.0f} kB of tables"
           .format(*sizes))  # fmt: skip
+
+
+def scrub() -> None:
+    """A frame of the scrubber, and what it sends, over the shipped results of every lesson."""
+    store = Store(tempfile.mkdtemp())
+    seconds, sent = [], []
+    for name in TITLES:
+        panel = Panel(name, store=store, device="cpu")
+        widgets = [*panel.stage.pictures, panel.stage.verdict, panel.stage.note]
+        for place in [*range(panel.stage.slider.max + 1)][::-1]:
+            before = [widget.value for widget in widgets]
+            seconds.append(timed(lambda: panel.stage._choose(place)))  # noqa: B023
+            values = (widget.value for widget in widgets)
+            changed = [v for v, b in zip(values, before, strict=True) if v != b]
+            sent.append(sum(len(value.encode()) for value in changed))
+    report("the scrubber moves by a round", seconds, 0.1)
+    print(
+        f"bytes per redraw: median {statistics.median(sent):,.0f}, most {max(sent):,} "
+        "(promised 30,000)"
+    )
 
 
 def timed(action: Callable[[], object]) -> Times:

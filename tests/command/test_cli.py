@@ -469,6 +469,13 @@ def test_the_lab_opens_the_first_lesson_with_the_options(command, tmp_path, monk
     assert status == 1 and 'pip install "lottery-ticket-lab[lab]"' in err
 
 
+def test_a_code_of_a_panel_stands_for_its_experiment(command):
+    code = "playground~rewind=60~seeds=0,1~treatments=~rounds=2"
+    status, _, err = command("export", code, "out.zip")  # 2 dense networks, 4 tickets
+    assert status == 1 and f"0 of 6 results of {code}" in err
+    assert "preset must be one of" in command("export", "bridge.quick", "out.zip")[2]
+
+
 def test_export_says_how_many_of_how_many(command, tiny, tmp_path):
     status, out, err = command("export", "lottery", "out.zip")
     assert (status, out) == (1, "") and "0 of 6 results" in err

@@ -644,3 +644,17 @@ def test_scratch_b_spends_what_pruning_saves_up_to_twice_the_epochs_or_all_of_it
     dense = replace(LENET.task.recipe, iterations=100)
     assert [capped.recipe(dense, gain).iterations for gain in (1.5, 2.0, 7.3)] == [150, 200, 200]
     assert [whole.recipe(dense, gain).iterations for gain in (1.5, 2.0, 7.3)] == [150, 200, 730]
+
+
+def test_results_keep_what_the_mask_leaves_in_few_numbers(store, synthetic_data):
+    dense = Experiment(Task(network="lenet-8-6", recipe=SGD), Pruning(rate=0.5), 1, seeds=(0,))
+    conv = replace(dense, task=replace(dense.task, network="conv-2"))
+    for experiment, part, axes in ((dense, "pixels", 0), (conv, "filters", (1, 2, 3))):
+        for event in run(experiment, store, jobs=1):
+            if isinstance(event, Finished) and event.trial.round:
+                kept = event.result["mask"]
+                masks = store.get_tensors(event.trial.key)["masks"]
+                assert kept["layers"] == [int(mask.sum()) for mask in masks.values()]
+                assert sum(kept["layers"]) == event.result["ticket"]["weights"]
+                first = next(iter(masks.values()))[0]
+                assert kept[part] == first.sum(axes).flatten().tolist()

@@ -5,7 +5,6 @@ import csv
 import io
 import multiprocessing
 import re
-import shlex
 import sys
 from base64 import b64decode
 from collections.abc import Iterator
@@ -35,14 +34,14 @@ from labkit.experiments.presets import NAMES, SIZES
 from labkit.experiments.results import tables
 from labkit.experiments.running import Finished, Progress
 from labkit.experiments.statistics import interval
-from labkit.experiments.words import as_command, as_python, with_settings
+from labkit.experiments.words import as_python
 from labkit.panel import clock as clock_module, panel as panel_module, shown
 from labkit.panel.catalogue import PLAYED, PLAYGROUND, STARTS, TITLES, members, members_of
+from labkit.panel.codes import code_of, experiment_of
 from labkit.panel.controls import LEFT
 from labkit.panel.panel import Panel
 from labkit.panel.questions import QUESTIONS, Question
 from labkit.panel.rows import ROWS
-from labkit.panel.sharing import code_of, experiment_of
 
 TINY = Experiment(
     task=Task(
@@ -224,20 +223,20 @@ def test_what_does_not_go_together_is_refused_in_words_and_kept(
     panel: Panel, values: dict[str, Any], words: str
 ):
     choose(panel, **values)
-    assert panel.buttons["Run"].disabled and panel.experiment is None
+    assert panel.bar.buttons["Run"].disabled and panel.experiment is None
     assert "cannot be run" in panel.setting.value and words in panel.setting.value
     assert 'role="alert"' in panel.setting.value
     for name, value in values.items():
         assert panel.controls.parts[name].value == str(value)  # nothing is corrected silently
-    assert "Ready" not in panel.state.value
+    assert "Ready" not in panel.bar.state.value
     panel.run()
     assert panel.session.state == "ready"
     panel.reset()
-    assert panel.experiment == TINY and not panel.buttons["Run"].disabled
+    assert panel.experiment == TINY and not panel.bar.buttons["Run"].disabled
 
 
 def test_every_control_has_a_label(panel: Panel):
-    widgets = [*panel.controls.parts.values(), *panel.buttons.values(), panel.progress]
+    widgets = [*panel.controls.parts.values(), *panel.bar.buttons.values(), panel.bar.progress]
     widgets += [*panel.starts.box.children, *panel.sharing._lines, panel.stage.density]
     widgets += [panel.stage.pin, panel.gallery.list, panel.gallery.next, panel.gallery.live]
     assert all(widget.description for widget in widgets)
@@ -254,8 +253,8 @@ def test_an_unknown_start_is_refused():
 
 def test_a_run_ends_with_all_networks_stored_and_drawn(panel: Panel, store: Store):
     run_to_the_end(panel)
-    assert panel.session.state == "done" and panel.progress.value == 100
-    assert "Done in" in panel.state.value
+    assert panel.session.state == "done" and panel.bar.progress.value == 100
+    assert "Done in" in panel.bar.state.value
     assert len(tables(TINY, store).tickets) == len(all_trials(TINY))
     assert "all 10 networks" in panel.setting.value
     for words in ("ticket (rewound)", "re-initialised", "Learning curves at 25.0%", "<desc>"):
@@ -300,31 +299,33 @@ def test_curves_appear_while_a_network_trains(panel: Panel, monkeypatch: pytest.
         panel.tick()
     assert panel.session.state == "running"
     assert pictures(panel) != before and "dense network" in pictures(panel)
-    assert panel.state.value.startswith('<p role="status"')
+    assert panel.bar.state.value.startswith('<p role="status"')
 
 
 def test_pause_pulls_nothing_until_continued(panel: Panel, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("labkit.panel.session.TICK", 0.0)
     panel.run()
     panel.tick()
-    panel.buttons["Pause"].click()
+    panel.bar.buttons["Pause"].click()
     done = panel.session.pace.latest
     panel.tick()
     assert panel.session.state == "paused" and panel.session.pace.latest is done
-    assert "Paused" in panel.state.value and panel.buttons["Pause"].description == "Continue"
-    panel.buttons["Pause"].click()
-    assert panel.session.state == "running" and panel.buttons["Pause"].description == "Pause"
+    assert (
+        "Paused" in panel.bar.state.value and panel.bar.buttons["Pause"].description == "Continue"
+    )
+    panel.bar.buttons["Pause"].click()
+    assert panel.session.state == "running" and panel.bar.buttons["Pause"].description == "Pause"
 
 
 def test_stop_keeps_what_is_finished_and_run_goes_on_from_there(
     panel: Panel, store: Store, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("labkit.panel.session.TICK", 0.0)
-    panel.buttons["Run"].click()
+    panel.bar.buttons["Run"].click()
     while panel.session.finished < 2:
         panel.session.pull(panel.session.generation)
-    panel.buttons["Stop"].click()
-    assert panel.session.state == "stopped" and "2 networks finished" in panel.state.value
+    panel.bar.buttons["Stop"].click()
+    assert panel.session.state == "stopped" and "2 networks finished" in panel.bar.state.value
     assert not panel.controls.parts["rounds"].disabled
     assert len(tables(TINY, store).tickets) == 2
     run_to_the_end(panel)
@@ -393,8 +394,8 @@ def test_an_error_in_training_is_shown_in_words(panel: Panel, monkeypatch: pytes
 
     monkeypatch.setattr(panel, "_events", events)
     run_to_the_end(panel)
-    assert panel.session.state == "failed" and 'role="alert"' in panel.state.value
-    assert "RuntimeError: the &lt;disk&gt; is full" in panel.state.value
+    assert panel.session.state == "failed" and 'role="alert"' in panel.bar.state.value
+    assert "RuntimeError: the &lt;disk&gt; is full" in panel.bar.state.value
     assert not panel.controls.parts["rounds"].disabled
 
 
@@ -422,7 +423,7 @@ def test_error_along_the_line_is_drawn_for_stability_runs(store: Store):
     shaky = replace(TINY, rounds=0, instability=replace(TINY.instability, copies=2, alphas=3))
     panel = Panel(shaky, store=store)
     run_to_the_end(panel)
-    assert "Error on the line between copies" in panel.stage.accuracy.value  # charts begin with it
+    assert "Error between two copies" in panel.stage.accuracy.value  # charts begin with it
     assert "Between copies that part at iteration 0" in panel.stage.verdict.value
 
 
@@ -451,12 +452,6 @@ def test_without_a_front_end_it_is_a_picture_with_its_numbers(panel: Panel):
 # --- Sharing ------------------------------------------------------------------------------------
 
 
-def of_command(line: str) -> Experiment:
-    words = re.sub(r"^labkit run ", "", line)
-    name, _, size, *rest = shlex.split(words)
-    return with_settings(members(name, size)[0], rest[1::2])
-
-
 EXPERIMENTS = [TINY, *(e for n in NAMES for s in SIZES for e in members(n, s))]
 
 
@@ -465,7 +460,6 @@ def test_a_shared_setting_makes_an_equal_experiment(experiment: Experiment):
     names: dict[str, Any] = {}
     exec(as_python(experiment), names)
     assert names["experiment"] == experiment
-    assert of_command(as_command(experiment)) == experiment
 
 
 def test_a_code_makes_the_same_panel(panel: Panel, store: Store):
@@ -655,10 +649,10 @@ def hands(panel: Panel) -> Hands:
 
 def test_a_run_goes_on_without_a_clock_and_says_so(panel: Panel, hands: Hands):
     said = []
-    panel.state.observe(lambda change: said.append(change["new"]), "value")
+    panel.bar.state.observe(lambda change: said.append(change["new"]), "value")
     choose(panel, rounds=1)  # makes it tick, or so it thinks
     hands.time = clock_module.PATIENCE + 1
-    panel.buttons["Run"].click()
+    panel.bar.buttons["Run"].click()
     assert panel.session.state == "done" and panel.session.finished
     assert any("does not tick" in words and "interrupt" in words for words in said)
     shares = [int(found[1]) for words in said if (found := re.search(r"(\d+)%", words))]
@@ -702,7 +696,7 @@ def test_an_interrupt_stops_a_run_without_a_clock(
     choose(panel, rounds=1)
     hands.time = 10
     panel.run()
-    assert panel.session.state == "stopped" and "Stopped" in panel.state.value
+    assert panel.session.state == "stopped" and "Stopped" in panel.bar.state.value
 
 
 def test_a_panel_that_is_shown_again_goes_on(panel: Panel, monkeypatch: pytest.MonkeyPatch):
@@ -746,7 +740,7 @@ def test_a_cell_that_is_run_again_closes_what_it_showed(
     panels = [Panel(TINY, store=store, device="cpu") for _ in range(4)]
     for panel in panels:
         panel._repr_mimebundle_()
-    assert [panel.progress.comm is None for panel in panels] == [True, True, False, False]
+    assert [panel.bar.progress.comm is None for panel in panels] == [True, True, False, False]
 
 
 # --- Ten thousand changes -----------------------------------------------------------------------
@@ -799,7 +793,9 @@ class Changes(RuleBasedStateMachine):
     def it_can_be_run_or_says_why_not(self) -> None:
         if hasattr(self, "panel"):
             refused = "cannot be run" in self.panel.setting.value
-            assert self.panel.buttons["Run"].disabled == refused == (self.panel.experiment is None)
+            assert (
+                self.panel.bar.buttons["Run"].disabled == refused == (self.panel.experiment is None)
+            )
             assert self.panel.session.state != "failed"
 
 
