@@ -21,6 +21,7 @@ from labkit.command.lessons import INSTALL_LAB
 from labkit.experiments import presets
 from labkit.experiments.experiment import all_trials
 from labkit.experiments.proof import proves
+from labkit.panel.catalogue import PLAYED, PLAYGROUND
 
 PACKAGES = ("torch", "numpy", "pandas", "matplotlib", "seaborn", "ipywidgets")
 TITLE = "The Lottery Ticket Lab"  # the package and its distribution begin with it
@@ -100,7 +101,9 @@ def _data() -> Findings:
 def _shipped() -> Findings:
     folder = shipped_folder()
     found: set[str] = set()
-    asked = {name: _asked(name) for name in presets.NAMES}
+    studies = {name: presets.study(name, "reference") for name in presets.NAMES}
+    studies |= {PLAYGROUND: PLAYED}
+    asked = {name: {trial.key for trial in all_trials(e)} for name, e in studies.items()}
     asked_for = set().union(*asked.values())
     try:
         sums = listed(folder)
@@ -141,11 +144,6 @@ def _proofs(path: Path, results: dict[str, Any]) -> Findings:
         )
     else:
         yield "ok", f"shipped results: {len(results)} in {path.name} are those of their names"
-
-
-def _asked(name: str) -> set[str]:
-    """The keys of a preset at reference size."""
-    return {trial.key for trial in all_trials(presets.study(name, "reference"))}
 
 
 def _store(folder: Path | str | None) -> Findings:

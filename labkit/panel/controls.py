@@ -35,6 +35,7 @@ from labkit.panel.rows import (
     criteria_of,
     digits,
     number,
+    offered,
     output_rate,
 )
 from labkit.panel.vocabulary import LABELS, Words
@@ -267,12 +268,12 @@ class Controls:
                 known = row.offers(e)
                 if own not in [value for _, value in known]:
                     known.append((str(own), own))
-                offered = [
+                fitting = [
                     (words, value)
                     for words, value in known
                     if value == part.value or name in _ALWAYS or self._fits(e, name, value)
                 ]
-                _options(part, offered, part.value)
+                _options(part, fitting, part.value)
         self._offer_treatments(e)
 
     def _offer_treatments(self, e: Experiment) -> None:
@@ -321,6 +322,9 @@ class Controls:
             _options(self.parts["criterion"], criteria_of(kind), "magnitude")
             changed.append(ROWS["criterion"].label)
         if kind == "structured":
+            if self.parts["scope"].value != "layerwise":  # so that how much is left is known before
+                _options(self.parts["scope"], offered(vocabulary.SCOPES), "layerwise")
+                changed.append(ROWS["scope"].label)
             if self.parts["output"].value != ALIKE:
                 self.parts["output"].value = ALIKE
                 changed.append(ROWS["output"].label)
@@ -351,12 +355,12 @@ def _up_to(rounds: int, numbers: tuple[int, ...] | None) -> tuple[int, ...] | No
     return None if numbers is None else tuple(n for n in numbers if n <= rounds) or None
 
 
-def _options(part: Any, offered: Words, value: Any) -> None:
+def _options(part: Any, options: Words, value: Any) -> None:
     """Give a list its options; a value of the experiment's own is one of them."""
-    if value not in [own for _, own in offered]:
-        offered = [*offered, (str(value), value)]
-    if list(part.options) != offered:
-        part.options = offered
+    if value not in [own for _, own in options]:
+        options = [*options, (str(value), value)]
+    if list(part.options) != options:
+        part.options = options
     part.value = value
 
 

@@ -22,7 +22,7 @@ class Gallery:
         self.question: Question | None = None
         self._guesses: dict[str, Guess] = {}
         numbered = enumerate(QUESTIONS, start=1)
-        options = [(_FREE, None), *((f"{n}. {q.text}", q) for n, q in numbered)]
+        options = [(_FREE, ""), *((f"{n}. {q.text}", q) for n, q in numbered)]
         self.list = ipywidgets.Dropdown(
             options=options, index=0, description="Question",
             style={"description_width": "initial"},
@@ -34,7 +34,7 @@ class Gallery:
         self.live = ipywidgets.Button(
             description="Run it yourself", layout=ipywidgets.Layout(width="9em")
         )
-        self.list.observe(lambda change: self._choose(change["new"]), "value")
+        self.list.observe(lambda change: self._choose(change["new"] or None), "value")
         self.next.on_click(lambda _: self._go_on())
         self.live.on_click(lambda _: run())
         self._row = ipywidgets.Box(
@@ -57,7 +57,7 @@ class Gallery:
 
     def leave(self) -> None:
         """Ask nothing any more."""
-        self.list.index = 0
+        self.list.value = ""
 
     def _choose(self, question: Question | None) -> None:
         self.question = question

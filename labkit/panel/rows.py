@@ -42,7 +42,12 @@ class Row:
 
 
 def _from(words: dict[str, str]) -> Callable[[Experiment], Words]:
-    return lambda _: [(text, value) for value, text in words.items()]
+    return lambda _: offered(words)
+
+
+def offered(words: dict[str, str]) -> Words:
+    """Values with their words as a list has them."""
+    return [(text, value) for value, text in words.items()]
 
 
 def _kinds(e: Experiment) -> Words:

@@ -46,9 +46,9 @@ def choose(page: Page, label: str, text: str) -> None:
     """Choose from a list by keys: Space opens it, arrows move, Enter chooses. Of a closed list
     JupyterLab keeps arrows and letters to itself (ipywidgets issue 3912).
     """
-    control = page.get_by_label(label, exact=True)
+    control = page.get_by_label(label, exact=True).and_(page.locator("select"))
     options = control.locator("option").all_text_contents()
-    wanted = [option.strip().startswith(text) for option in options].index(True)
+    wanted = [option.replace("\xa0", " ").startswith(text) for option in options].index(True)
     control.focus()
     for key in ("Space", "Home", *["ArrowDown"] * wanted, "Enter"):
         page.keyboard.press(key)
@@ -71,8 +71,9 @@ def pictures(page: Page) -> Locator:
 
 
 def fill(page: Page, label: str, text: str) -> None:
-    page.get_by_label(label, exact=True).first.fill(text)
-    page.get_by_label(label, exact=True).first.press("Enter")
+    field = page.get_by_label(label, exact=True).and_(page.locator("input"))
+    field.fill(text)
+    field.press("Enter")
 
 
 def in_view(page: Page, locator: Locator) -> bool:
@@ -102,6 +103,8 @@ def answer_a_question(page: Page, name: str) -> None:
     assert page.locator("svg", has_text="your guess").count()
     photograph(page, f"{name}-answered")
     press(page, "Reset")
+    question = page.get_by_label("Question", exact=True)
+    wait(lambda: question.evaluate("e => e.selectedIndex") == 0, "not left")
 
 
 def scrub(page: Page) -> None:
@@ -163,7 +166,7 @@ def test_the_question_of_the_playground_in_jupyterlab(page: Page, tmp_path):
         press(page, "Reset")
         wait(lambda: state(page) == "Ready.", "not reset")
         # A preset whose results are shipped shows them at once.
-        page.get_by_text("More settings", exact=True).click()
+        page.locator(".lk-panel").get_by_text("More settings", exact=True).click()
         choose(page, "Start from", "Lottery tickets")
         choose(page, "Size", "reference")
         stored = page.locator(".widget-html-content", has_text="part of the preset lottery").last
@@ -177,7 +180,9 @@ def test_a_running_panel_that_is_shown_again_goes_on(page: Page, tmp_path):
     """In a real front end: the clock of the second showing ticks, and the first is gone."""
     path = tmp_path / "twice.ipynb"
     show = ["from labkit import Panel\npanel = Panel()\npanel.run()\npanel", "panel"]
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in show])
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
+    cells = [nbformat.v4.new_code_cell(source) for source in show]
+    notebook = nbformat.v4.new_notebook(cells=cells, metadata=kernel)
     nbformat.write(notebook, path)
     with jupyter(tmp_path / "lab", [path]) as address:
         open_notebook(page, address, path.stem)

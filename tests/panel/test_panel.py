@@ -191,6 +191,13 @@ def test_lists_offer_only_what_can_be_run(panel: Panel):
         panel.controls.show(TINY)
 
 
+def test_how_much_is_left_can_be_chosen_of_units_after_weights_ranked_together(panel: Panel):
+    choose(panel, scope="global")
+    choose(panel, kind="structured")
+    assert "Across layers" in panel.setting.value
+    assert not panel.controls.parts["left"].disabled
+
+
 def test_a_choice_that_leaves_others_without_sense_changes_them_and_says_so(panel: Panel):
     choose(panel, criterion="obd", output="half the rate")
     panel.controls.parts["treatment random-mask"].value = True
@@ -594,6 +601,8 @@ def test_a_question_is_answered_after_the_guess_and_with_it(
     assert f"Stored answer, {len(question.stored.seeds)} seeds" in panel.stage.verdict.value
     assert "nan" not in panel.stage.verdict.value
     assert panel.experiment == question.live and not panel.gallery.live.disabled
+    panel.gallery.leave()
+    assert panel.gallery.list.index == 0 and panel.gallery.question is None
 
 
 def test_an_answer_is_the_mean_of_pairs_and_its_interval_decides(tmp_path: Path):
