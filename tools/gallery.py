@@ -2,7 +2,8 @@
 
 python -m tools.gallery
 
-It writes a figure per paper to docs/figures and fills the parts of README.md that stand between
+It writes figures to docs/figures, the pictures of ideas to notebooks/ideas (beside the lessons that
+show them, so that they travel along), and fills the parts of README.md that stand between
 `<!-- NAME -->` and `<!-- end of NAME -->`. A paper without shipped results gets neither a figure
 nor a line.
 """
@@ -10,6 +11,7 @@ nor a line.
 import argparse
 import ast
 import html
+import json
 import re
 from collections.abc import Callable, Sequence
 from graphlib import TopologicalSorter
@@ -19,10 +21,12 @@ from typing import Any
 import pandas as pd
 
 from labkit.base.store import Store
+from labkit.experiments.experiment import TREATMENTS
 from labkit.experiments.presets import study
 from labkit.experiments.results import tables
-from labkit.figures import arms as figures, pairs
-from labkit.figures.picture import SERIES, Picture, empty_axes, figure_of, legend_below
+from labkit.experiments.statistics import estimate
+from labkit.figures import arms as figures, ideas, pairs
+from labkit.figures.picture import ARMS, SERIES, Picture, empty_axes, figure_of, legend_below
 from labkit.papers import claims
 from labkit.papers.claims import ClaimsTable
 from tools import course
@@ -35,6 +39,14 @@ FRONT = (
     *("filters-e-fine-tuned", "fresh-large-rate", "fresh-small-rate"),
     *("ticket-not-matching", "ticket-matching-later"),
 )
+_ARMS = {  # side by side in the picture of arms
+    "rewind": "ticket (rewound)",
+    "reinitialise": "new weights",
+    "shuffled-mask": "shuffled mask",
+    "fine-tune": "fine-tuned",
+    "learning-rate-rewind": "learning rate rewound",
+}
+_ON_THE_MAP = ("fresh-large-rate", "fresh-small-rate", "ticket-not-matching")
 _HEAD = """\
 | the paper says | its number | measured here, 95% interval | verdict |
 |---|---|---|---|"""
@@ -60,77 +72,128 @@ def _nothing_of_ones_own() -> Store:
     return Store(course.ROOT / "build" / "no-store")
 
 
-def error_by_rewind(tickets: pd.DataFrame) -> Picture:
-    """Test error of tickets against density, a line per rewind iteration, with 95% intervals.
+def _at_the_largest_rate(tickets: pd.DataFrame) -> pd.DataFrame:
+    """Dense networks and tickets of the network that has most rows, at its largest rate."""
+    columns = ["dataset", "network"]
+    most = tickets.groupby(columns).size().idxmax()
+    own = tickets[(tickets[columns] == list(most)).all(axis=1)]
+    own = own[own["learning_rate"] == own["learning_rate"].max()]
+    return own[own["treatment"].isin(["rewind", "dense"])]
+
+
+def accuracy_by_rewind(tickets: pd.DataFrame) -> Picture:
+    """Test accuracy of tickets against density, a line per rewind iteration, with 95% intervals,
+    and the level of the dense network.
 
     tickets: a table of `labkit.tables`; of several networks the one with most rows is drawn, and of
     several learning rates the largest.
     """
-    columns = ["dataset", "network"]
-    most = tickets.groupby(columns).size().idxmax()
-    own = tickets[(tickets[columns] == list(most)).all(axis=1)]
-    rate = own["learning_rate"].max()
-    own = own[(own["learning_rate"] == rate) & own["treatment"].isin(["rewind", "dense"])]
-    own = own.assign(error=1 - own["final_test_accuracy"])
+    own = _at_the_largest_rate(tickets)
+    column = "final_test_accuracy"
     axes, rows, handles = empty_axes(), [], {}
-    for (rewind, group), look in zip(own.groupby("rewind"), SERIES * len(own), strict=False):
-        table = figures.summarise(group, "error", 100).sort_values("density", ascending=False)
-        (line,) = axes.plot(table["density"], table["mean"], **look.line)
-        band: dict[str, Any] = {"color": look.colour, "alpha": 0.12}
-        axes.fill_between(table["density"], table["low"], table["high"], **band)
+    dense = 100 * own.loc[own["treatment"] == "dense", column].mean()
+    look = ARMS["dense"]
+    handles[look.name] = axes.axhline(dense, color=look.colour, ls=look.dash)
+    chain = own[own["treatment"] == "rewind"]
+    for (rewind, group), look in zip(chain.groupby("rewind"), SERIES * len(own), strict=False):
+        table = figures.summarise(group, column, 100).sort_values("density", ascending=False)
+        reach = [table["mean"] - table["low"], table["high"] - table["mean"]]
+        place = table["density"] * 1.03 ** (len(rows) - 0.5)  # beside each other
+        line = axes.errorbar(place, table["mean"], reach, capsize=3, **look.line)
         handles[f"rewound to iteration {rewind:,}"] = line
         rows.append(table.assign(rewind=rewind))
     axes.set_xscale("log")
     axes.invert_xaxis()
-    shares = sorted({round(d, 3) for d in own["density"]}, reverse=True)
+    shares = sorted({round(d, 3) for d in chain["density"]}, reverse=True)
     axes.set_xticks(shares, [f"{100 * d:.3g}" for d in shares], minor=False)
     axes.set_xticks([], minor=True)
     axes.set_xlabel("density: surviving weights (%), sparser to the right")
-    axes.set_ylabel("test error (%)")
+    axes.set_ylabel("test accuracy (%)")
     legend_below(figure_of(axes), handles, 3)
     table = pd.concat(rows, ignore_index=True)
     sparsest = table[table["density"] < table["density"].min() * 1.05]
     words = ", ".join(f"{row.mean:.1f}% rewound to {row.rewind:,}" for row in sparsest.itertuples())
+    first = own.iloc[0]
     summary = (
-        f"Test error of {most[1]} on {most[0]}, learning rate {rate:g}, against density. At "
+        f"Test accuracy of {first['network']} on {first['dataset']}, learning rate "
+        f"{first['learning_rate']:g}, against density; dense {dense:.1f}%. At "
         f"{100 * table['density'].min():.0f}% density: {words}."
     )
     return Picture(figure_of(axes), summary, table)
+
+
+def comparison(one: pd.DataFrame, other: pd.DataFrame, column: str) -> str:
+    """How one arm stands to another, paired by seed, as the end of a heading: "are ahead of ..." is
+    said only where the 95% interval leaves out zero. one, other: rows of a table of tickets.
+    """
+    ends = [rows.groupby("seed")[column].mean() for rows in (one, other)]
+    found = estimate(100 * (ends[0] - ends[1]).dropna())
+    words = "ahead of" if found.low > 0 else "behind" if found.high < 0 else "not told apart from"
+    return f"{words} {{other}}, {found.mean:+.1f} points [{found.low:+.1f}, {found.high:+.1f}]"
+
+
+def tickets_against_new_weights(tickets: pd.DataFrame, picture: Picture) -> str:
+    """The lottery's finding, at the density nearest to the paper's fifth of the weights."""
+    ticket = tickets[tickets["treatment"] == "rewind"]
+    number = ticket.loc[(ticket["density"] - 0.21).abs().idxmin(), "round"]
+    ticket = ticket[ticket["round"] == number]
+    fresh = tickets[(tickets["treatment"] == "reinitialise") & (tickets["round"] == number)]
+    told = comparison(ticket, fresh, "test_accuracy").format(
+        other="the same masks with new weights"
+    )
+    return f"At {ticket['density'].mean():.0%} of the weights, tickets are {told}"
+
+
+def range_of_leads(tickets: pd.DataFrame, picture: Picture) -> str:
+    """Between which numbers the lead of the first weights lies, over all settings drawn."""
+    means = picture.table["difference_mean"]
+    return (
+        "What a ticket's first weights are worth depends on rate, length and sparsity: between "
+        f"{means.min():+.1f} and {means.max():+.1f} points"
+    )
+
+
+def scratch_against_fine_tuning(tickets: pd.DataFrame, picture: Picture) -> str:
+    """The second paper's finding: Scratch-B against fine-tuning for as many iterations."""
+    arms = (tickets[tickets["treatment"] == name] for name in ("scratch-b", "fine-tune"))
+    told = comparison(*arms, "final_test_accuracy").format(other="fine-tuned ones")
+    return f"With half of the filters, networks trained from scratch (Scratch-B) are {told}"
+
+
+def later_against_first(tickets: pd.DataFrame, picture: Picture) -> str:
+    """The third paper's finding: the latest rewind against the first, of the sparsest tickets."""
+    chain = _at_the_largest_rate(tickets)
+    chain = chain[chain["round"] == chain["round"].max()]
+    k = chain["rewind"].max()
+    later, first = chain[chain["rewind"] == k], chain[chain["rewind"] == chain["rewind"].min()]
+    told = comparison(later, first, "final_test_accuracy").format(other="those rewound to 0")
+    rate = f"at rate {chain['learning_rate'].iloc[0]:g}"
+    return f"Rewound to {k:,}, tickets of {chain['density'].mean():.0%} of the weights are {told}, {rate}"
 
 
 def _arms_of_structured_pruning(tickets: pd.DataFrame) -> Picture:
     return pairs.compare_treatments(tickets, against="fine-tune")
 
 
-# Of the front page: name of the file -> preset, what is compared, and who draws it.
-PICTURES: dict[str, tuple[str, str, Callable[[pd.DataFrame], Picture]]] = {
-    "lottery": (
-        "lottery",
-        "The lottery ticket hypothesis: tickets against the same masks with new weights",
-        figures.accuracy_against_density,
-    ),
-    "leads": (
-        "new-weights",
-        "What the first weights of a ticket are worth: by learning rate, length and density",
-        pairs.difference_by_density,
-    ),
+Drawing = Callable[[pd.DataFrame], Picture]
+Finding = Callable[[pd.DataFrame, Picture], str]
+# Of the front page: name of the file -> preset, who draws it, and who says what it shows.
+PICTURES: dict[str, tuple[str, Drawing, Finding]] = {
+    "lottery": ("lottery", figures.accuracy_against_density, tickets_against_new_weights),
+    "leads": ("new-weights", pairs.difference_by_density, range_of_leads),
     "rethinking": (
         "rethinking-structured",
-        "Rethinking the value of network pruning: half of the filters, and what they start from",
         _arms_of_structured_pruning,
+        scratch_against_fine_tuning,
     ),
-    "stability": (
-        "stability-imp",
-        "Linear mode connectivity: tickets rewound to different moments",
-        error_by_rewind,
-    ),
+    "stability": ("stability-imp", accuracy_by_rewind, later_against_first),
 }
 
 
 def draw(folder: Path) -> dict[str, str]:
     """Write the figures that have shipped results; their Markdown by name."""
     lines = {}
-    for name, (preset, title, picture_of) in PICTURES.items():
+    for name, (preset, picture_of, finding) in PICTURES.items():
         tickets = shipped(preset)
         if tickets.empty:
             continue
@@ -142,8 +205,53 @@ def draw(folder: Path) -> dict[str, str]:
         seeds = tickets["seed"].nunique()
         where = f"{tickets['network'].iloc[0]}, {tickets['dataset'].iloc[0]}, {seeds} seeds"
         alt = html.escape(f"{picture.summary} 95% intervals over seeds.", quote=False)
-        lines[name] = f"**{title}** ({where})\n\n![{alt}](docs/figures/{name}.svg)"
+        lines[name] = (
+            f"**{finding(tickets, picture)}** ({where})\n\n![{alt}](docs/figures/{name}.svg)"
+        )
     return lines
+
+
+def ideas_as_pictures(docs: Path) -> dict[str, str]:
+    """The pictures of ideas, SVG text by name. docs: the folder that holds survivors.json."""
+    own = {name: (t.mask, t.weights, t.schedule) for name, t in TREATMENTS.items()}
+    return {
+        "mask": ideas.mask(),
+        "loop": ideas.loop(),
+        "arms": ideas.arms([(words, *own[name]) for name, words in _ARMS.items()]),
+        "holes": ideas.holes(),
+        "copies": ideas.copies(),
+        "papers": ideas.papers(_measured()),
+        "lottery": ideas.lottery(_rounds(docs)),
+    }
+
+
+def _measured() -> list[ideas.Cell]:
+    """What the shipped results have at the places between the papers."""
+    evidence, found = claims.evidence(_nothing_of_ones_own()), []
+    for claim in claims.register():
+        if claim.claim not in _ON_THE_MAP:
+            continue
+        about = "dense" if "dense" in (claim.arm, claim.against) else "new weights"
+        ticket_first = claim.arm == "rewind"
+        for row in claims.cells(claim, evidence).to_dict("records"):
+            ends = (row["low"], row["high"]) if ticket_first else (-row["high"], -row["low"])
+            place = (row["network"], row["learning_rate"], row["epochs"], row["density"])
+            found.append(ideas.Cell(*place, about, *ends))
+    return found
+
+
+def _rounds(docs: Path) -> list[ideas.Round]:
+    """The lottery's shipped accuracies, with the pixels of a short one (`tools.survivors`)."""
+    kept = json.loads((docs / "survivors.json").read_text("utf-8"))
+    tickets = shipped("lottery")
+    chain = tickets[tickets["treatment"].isin(["dense", "rewind"])].groupby("round")
+    accuracy, density = chain["test_accuracy"].mean(), chain["density"].mean()
+    if [round(share, 6) for share in density] != kept["densities"]:
+        raise ValueError("survivors.json must have the shipped densities: run tools.survivors")
+    return [
+        ideas.Round(share, 100 * right, tuple(map(tuple, counts)))
+        for share, right, counts in zip(density, accuracy, kept["maps"], strict=True)
+    ]
 
 
 def claims_of_the_front_page(found: ClaimsTable) -> str:
@@ -262,6 +370,10 @@ def fill(text: str, parts: dict[str, str]) -> str:
 def parts(root: Path) -> dict[str, str]:
     """Draws the figures, and returns the generated parts of README.md by name."""
     shown = draw(root / "docs" / "figures")
+    folder = root / "notebooks" / "ideas"
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, drawn in ideas_as_pictures(course.ROOT / "docs").items():
+        (folder / f"{name}.svg").write_text(drawn, encoding="utf-8")
     found = claims.claims_table(claims.evidence(_nothing_of_ones_own()))
     (root / "docs" / "claims.md").write_text(claims_page(found), encoding="utf-8")
     return {

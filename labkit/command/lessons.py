@@ -9,13 +9,14 @@ from pathlib import Path
 
 from labkit.base.places import DataError, bundled
 
+PICTURES = "ideas"  # beside the lessons, which show them by a relative path
 FIRST = "00_welcome.ipynb"
 INSTALL_LAB = 'pip install "lottery-ticket-lab[lab]", in a clone pip install -e ".[lab]"'
 
 
 def write_lessons(folder: Path) -> tuple[int, int]:
-    """Copy the lessons into a folder, made when absent, and say how many were copied and how many
-    were there before: a notebook in which somebody worked is never overwritten.
+    """Copy the lessons and their pictures into a folder, made when absent, and say how many lessons
+    were copied and how many were there before: one in which somebody worked is never overwritten.
 
     Raises DataError where this installation has no lessons or the folder cannot be written to.
     """
@@ -28,6 +29,7 @@ def write_lessons(folder: Path) -> tuple[int, int]:
         folder.mkdir(parents=True, exist_ok=True)
         for path in missing:
             shutil.copyfile(path, folder / path.name)
+        shutil.copytree(source / PICTURES, folder / PICTURES, dirs_exist_ok=True)
     except OSError as error:
         raise DataError(f"cannot write lessons to {folder} ({error})") from error
     return len(missing), len(lessons) - len(missing)

@@ -99,16 +99,31 @@ def test_the_same_results_give_the_same_figure(tmp_path: Path):
         assert path.read_bytes() == (second / path.name).read_bytes()
 
 
-def test_tickets_of_several_rewinds_are_told_apart():
+def test_tickets_of_several_rewinds_stand_beside_the_dense_network():
     rows = [
         {"dataset": "mnist", "network": "lenet-30", "learning_rate": 0.1, "kind": "unstructured",
          "early_stop": 100, "rewind": k, "round": n, "treatment": "rewind" if n else "dense",
          "seed": seed, "density": 0.5**n, "final_test_accuracy": 0.9 - 0.02 * n * (k == 0)}
         for k in (0, 300) for n in range(4) for seed in (0, 1)
     ]  # fmt: skip
-    picture = gallery.error_by_rewind(pd.DataFrame(rows))
-    assert "At 12% density: 16.0% rewound to 0, 10.0% rewound to 300." in picture.summary
-    assert len(picture.figure.axes[0].lines) == 2
+    picture = gallery.accuracy_by_rewind(pd.DataFrame(rows))
+    assert (
+        "dense 90.0%. At 12% density: 84.0% rewound to 0, 90.0% rewound to 300." in picture.summary
+    )
+    level, *_ = picture.figure.axes[0].lines
+    assert set(level.get_ydata()) == {90.0}
+
+
+@pytest.mark.parametrize(
+    ("lead", "words"),
+    [(0.02, "ahead of"), (-0.02, "behind"), (0.0, "not told apart from")],
+)
+def test_a_heading_says_ahead_only_where_the_interval_leaves_out_zero(lead: float, words: str):
+    other = pd.DataFrame({"seed": range(4), "accuracy": [0.90, 0.91, 0.92, 0.93]})
+    noise = [0.001, -0.001, 0.002, -0.002]
+    one = other.assign(accuracy=other["accuracy"] + lead + noise)
+    assert gallery.comparison(one, other, "accuracy").startswith(f"{words} {{other}}, ")
+    assert f"{100 * lead:+.1f} points" in gallery.comparison(one, other, "accuracy")
 
 
 def test_results_that_are_missing_leave_no_figure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
