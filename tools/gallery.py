@@ -146,7 +146,7 @@ def tickets_against_new_weights(tickets: pd.DataFrame, picture: Picture) -> str:
 
 def range_of_leads(tickets: pd.DataFrame, picture: Picture) -> str:
     """Between which numbers the lead of the first weights lies, over all settings drawn."""
-    means = picture.table["difference_mean"]
+    means = picture.table["difference"]
     return (
         "What a ticket's first weights are worth depends on rate, length and sparsity: between "
         f"{means.min():+.1f} and {means.max():+.1f} points"
@@ -167,8 +167,8 @@ def later_against_first(tickets: pd.DataFrame, picture: Picture) -> str:
     k = chain["rewind"].max()
     later, first = chain[chain["rewind"] == k], chain[chain["rewind"] == chain["rewind"].min()]
     told = comparison(later, first, "final_test_accuracy").format(other="those rewound to 0")
-    rate = f"at rate {chain['learning_rate'].iloc[0]:g}"
-    return f"Rewound to {k:,}, tickets of {chain['density'].mean():.0%} of the weights are {told}, {rate}"
+    left, rate = chain["density"].mean(), chain["learning_rate"].iloc[0]
+    return f"Rewound to {k:,}, tickets of {left:.0%} of the weights are {told}, at rate {rate:g}"
 
 
 def _arms_of_structured_pruning(tickets: pd.DataFrame) -> Picture:

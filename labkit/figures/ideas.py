@@ -82,8 +82,8 @@ def mask() -> str:
         parts.append(_text(x + 125, y + 16, _KEPT[row][column], style))
     parts += [_text(305, 66, "θ", "maths m ink"), _text(419, 66, "m", "maths m ink")]
     parts.append(_text(363, 143, "⊙", "big m ink"))
-    kept = sum(row.count("1") for row in _KEPT)
-    words = f"{kept} of 20 weights survive: density {kept / 20:.0%}"
+    left = sum(row.count("1") for row in _KEPT)
+    words = f"{left} of 20 weights survive: density {left / 20:.0%}"
     parts.append(_text(360, 238, words, "m soft"))
     parts.append(_text(360, 268, "f (x; m ⊙ θ)", "maths m ink"))
     told = (
@@ -323,7 +323,7 @@ def papers(cells: Sequence[Cell]) -> str:
             parts += [_text(x, y - 3, name, "m tiny ink"), _text(x, y + 12, where, "m tiny soft")]
     told = []
     for rate in rates:
-        x, free = across[f"SGD {rate:g}"], _FLOOR
+        x, free = across[f"SGD {rate:g}"], float(_FLOOR)
         for network, epochs in sorted(
             {(c.network, c.epochs) for c in cells if c.rate == rate}, key=lambda spot: spot[1]
         ):
@@ -337,8 +337,8 @@ def papers(cells: Sequence[Cell]) -> str:
             parts.append(_text(x, y - 8, f"{short}, {epochs:.2g} epochs", "m small ink"))
             for level, row in enumerate(rows):
                 for number, cell in enumerate(row):
-                    place = x + 18 * (number - (len(row) - 1) / 2)
-                    parts.append(_mark(place, y + 4 + 17 * level, cell))
+                    centre = x + 18 * (number - (len(row) - 1) / 2)
+                    parts.append(_mark(centre, y + 4 + 17 * level, cell))
                     told.append(f"{network} at rate {rate:g}, {epochs:.2g} epochs, "
                                 f"{cell.density:.0%} left, ticket against {cell.about}: "
                                 f"{_side(cell)}")  # fmt: skip
@@ -491,7 +491,7 @@ def _pixels(counts: Sequence[Sequence[int]]) -> str:
     size = (len(counts[0]), len(counts))
     shades = Image.frombytes("L", size, bytes(255 * n // most for row in counts for n in row))
     # Sixteen steps in a palette: a quarter of the bytes of full colour.
-    image = shades.point(lambda value: value * 15 // 255)  # type: ignore[arg-type]
+    image = shades.point(lambda value: value * 15 // 255)
     image = Image.frombytes("P", size, image.tobytes())
     image.putpalette([47, 141, 203] * 16)
     content = io.BytesIO()
