@@ -346,7 +346,7 @@ def test_a_page_and_a_list_are_made_of_an_executed_lesson(light_lesson: Path, tm
 
 def test_the_command_builds_the_chosen_lessons(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     course.main(["00_welcome", "--folder", str(tmp_path)])
-    assert os.listdir(tmp_path / "course" / "student") == ["00_welcome.ipynb"]
+    assert sorted(os.listdir(tmp_path / "course" / "student")) == ["00_welcome.ipynb", "ideas"]
     assert str(tmp_path) in capsys.readouterr().out
     with pytest.raises(SystemExit):
         course.main(["99_nothing"])
