@@ -36,8 +36,10 @@ from labkit.engine.layers import (
     Positions,
 )
 
-State = dict[str, Tensor]  # name -> tensor with a leading replica axis
-Masks = dict[str, Tensor]  # name -> bool (R, ...), True where the weight survives
+State = dict[str, Tensor]
+"""Name -> tensor with a leading replica axis, (R, ...)."""
+Masks = dict[str, Tensor]
+"""Name of a weight -> bool (R, ...), True where the weight survives."""
 
 
 @dataclass(frozen=True)

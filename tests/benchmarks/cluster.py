@@ -11,17 +11,18 @@ a run sends them; it leaves out the network's speed and machines that fail.
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from heapq import heappop, heappush
 from typing import Any
 
 from labkit.base.store import Store
-from labkit.base.workers import Call, Order
+from labkit.base.workers import Call
 from labkit.engine.networks import build
 from labkit.engine.pruning import full_masks
 from labkit.engine.training import Recipe, evaluate_on, generator, train
 from labkit.experiments.cluster import run_on
 from labkit.experiments.experiment import Experiment, Study, Task, Trial
+from labkit.experiments.planning import _evaluated_examples
 from labkit.experiments.presets import PRESETS, study
 from labkit.experiments.running import Evaluated, run
 from labkit.experiments.scheduling import in_chunks, missing
@@ -30,10 +31,12 @@ from tests.synthetic import local_cluster
 SECONDS = 1.0  # of measuring each
 SIDE_BY_SIDE = (1, 2, 4, 8)
 WORKERS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000)
-STUDIES = {
-    "`lottery`": ["lottery"],
-    "`new-weights`": ["new-weights"],
-    "all presets": list(PRESETS),
+STUDIES: dict[str, Study] = {
+    "`lottery`": study("lottery", "reference"),
+    "`lottery` with 250 seeds": tuple(
+        replace(experiment, seeds=tuple(range(250))) for experiment in study("lottery", "reference")
+    ),
+    "all presets": tuple(dict.fromkeys(e for name in PRESETS for e in study(name, "reference"))),
 }
 
 
@@ -97,16 +100,25 @@ def seconds_to_stop(client: Any) -> float:
 
 def wall_time(calls: Sequence[Call[Any]], seconds: Sequence[float], each: float, n: int) -> float:
     """When the last of the chunks is in the store. each: of one chunk, for scheduler and store."""
-    now, desk, order = 0.0, 0.0, Order(calls, n)
-    ends: list[tuple[float, int]] = []
-    while order:
-        for number in order.begin():
-            heappush(ends, (now + seconds[number], number))
-        end, number = heappop(ends)
-        desk = max(desk, end) + each  # one after the other
-        now = max(now, desk)
-        order.end(number)
-    return max(now, desk)
+    waits = [len(call.after) for call in calls]
+    readers: list[list[int]] = [[] for _ in calls]
+    for number, call in enumerate(calls):
+        for other in call.after:
+            readers[other].append(number)
+    ready = [number for number, count in enumerate(waits) if not count]  # a heap, as it is sorted
+    running: list[tuple[float, int]] = []
+    now = desk = 0.0
+    while ready or running:
+        while ready and len(running) < n:
+            number = heappop(ready)
+            heappush(running, (now + seconds[number], number))
+        end, number = heappop(running)
+        now = desk = max(desk, end) + each  # one after the other
+        for reader in readers[number]:
+            waits[reader] -= 1
+            if not waits[reader]:
+                heappush(ready, reader)
+    return now
 
 
 def longest_chain(calls: Sequence[Call[Any]], seconds: Sequence[float]) -> float:
@@ -115,10 +127,6 @@ def longest_chain(calls: Sequence[Call[Any]], seconds: Sequence[float]) -> float
     for call, own in zip(calls, seconds, strict=True):
         ends.append(own + max((ends[other] for other in call.after), default=0.0))
     return max(ends)
-
-
-def named(words: Sequence[str]) -> Study:
-    return tuple(dict.fromkeys(e for name in words for e in study(name, "reference")))
 
 
 def main() -> None:
@@ -135,8 +143,8 @@ def main() -> None:
           f"{stop[0]:.2f}-{stop[-1]:.2f} s")  # fmt: skip
     costs: dict[tuple[Task, int], Cost] = {}
     nothing = Store(tempfile.mkdtemp(), shipped=False)
-    for title, words in STUDIES.items():
-        todo = missing(named(words), nothing)
+    for title, own in STUDIES.items():
+        todo = missing(own, nothing)
         print(f"\n{title}: {len(todo)} networks\n")
         print("| workers | chunks | hours | times faster | of the workers' time used |")
         print("|---:|---:|---:|---:|---:|")
