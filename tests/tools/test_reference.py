@@ -16,7 +16,7 @@ from tests.conftest import ROOT
 from tests.notebooks import kernel_environment
 from tools import reference
 
-HOW_TO = sorted((ROOT / "docs" / "how-to").glob("*.md"))
+RUN = [*sorted((ROOT / "docs" / "how-to").glob("*.md")), ROOT / "docs" / "cluster.md"]
 
 
 @pytest.fixture(scope="module")
@@ -76,18 +76,23 @@ def test_what_is_searched_for_is_found_without_a_server(pages: Path, browser) ->
     page.close()
 
 
-@pytest.mark.parametrize("path", HOW_TO, ids=lambda path: path.stem)
-def test_the_code_of_a_how_to_page_runs(path: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("path", RUN, ids=lambda path: path.stem)
+def test_the_code_of_a_page_runs(path: Path, tmp_path: Path) -> None:
     snippets = re.findall(r"```python\n(.*?)```", path.read_text("utf-8"), re.DOTALL)
     assert snippets
-    command = [sys.executable, "-W", "error", "-c", "\n".join(snippets)]
-    environment = kernel_environment()
+    (tmp_path / "page.py").write_text("\n".join(snippets), encoding="utf-8")
     done = subprocess.run(
-        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
+        [sys.executable, "-W", "error", "page.py"],
+        cwd=tmp_path,
+        env=kernel_environment(),
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr
     said = {
         "claim": "51.3%: ",
+        "cluster": "final_test_accuracy",
         "criterion": "density 0.50",
         "data": "tensor([",
         "lesson": "Density is the share that is left.",
