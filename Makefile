@@ -7,6 +7,7 @@
 #   make lint         check style and types
 #   make course       student, nbgrader and executed copies of the lessons, in build/course
 #   make site         the executed lessons as web pages, in build/site
+#   make reference    pages of all docstrings and of docs, with a search, in build/reference
 #   make figures      figures and numbers of README.md, anew from the shipped results
 #   make address      addresses and tags as pyproject.toml has them; TO=OWNER/REPO makes it a fork
 #   make clean        remove what the above made, .venv included
@@ -22,7 +23,7 @@ ARGS ?=
 # Without bytecode every process compiles torch anew, for seconds; uv leaves that to the first one.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup reproduce lab test test-oldest lint course site figures address constraints clean
+.PHONY: help setup reproduce lab test test-oldest lint course site reference figures address constraints clean
 
 help:
 	@sed -n 's/^#   \(make.*\)/\1/p' Makefile
@@ -51,6 +52,9 @@ course: $(STAMP)
 
 site: $(STAMP)
 	$(BIN)/python -m tools.course --site $(ARGS)
+
+reference: $(STAMP)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 figures: $(STAMP)
 	$(BIN)/python -m tools.gallery

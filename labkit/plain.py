@@ -35,15 +35,23 @@ PAIR = Instability(copies=2)
 
 
 def tickets(
-    task: Task, pruning: Pruning, rounds: int, k: int = 0, seed: int = 0
+    task: Task,
+    pruning: Pruning,
+    rounds: int,
+    k: int = 0,
+    seed: int = 0,
+    own: Population | None = None,
 ) -> Iterator[tuple[Masks, State, State]]:
     """Train, prune, rewind, and again: iterative magnitude pruning.
+
+    own: a network of your own with its first weights, by `Population.from_module`, in place of the
+    task's; it stays as it is.
 
     Yields masks, the weights that training starts from, and those it ends at: of the dense network
     and then of each round's ticket. With k = 0 tickets are rewound to their initialisation
     (Frankle & Carbin 2019, section 2), else to iteration k (Frankle et al. 2020, section 4).
     """
-    network = _network(task).initialise([generator(seed, "initialisation")])
+    network = own[0] if own else _network(task).initialise([generator(seed, "initialisation")])
     masks, first = full_masks(network), network.state()  # every mask True; W_0
     for step in train(network, task.recipe, task.data(), [seed], snapshots=[k]):
         if step.snapshot is not None:
@@ -54,7 +62,7 @@ def tickets(
         chance = [generator(seed, "pruning", number)]  # for the criterion "random" alone
         masks = prune(pruning, trained, masks, chance, units=network.units())
         start = apply_masks(rewound, masks)  # the rewinding
-        trained = train_again(task, pruning, masks, start, k, seed)
+        trained = train_again(task, pruning, masks, start, k, seed, own=own)
         yield masks, start, trained
 
 
@@ -150,11 +158,12 @@ def train_again(
     seed: int = 0,
     copy: int = 0,
     moments: Moments | None = None,
+    own: Population | None = None,
 ) -> State:
     """Train what the masks leave of these weights from iteration k to the last. copy: the number of
     its SGD noise. Returns the weights at the end, zeros where the masks are False.
     """
-    network = _network(task)
+    network = own[0] if own else _network(task)
     network.load_state_dict(start)
     units, left = network.units(), masks
     if pruning.structured:  # a network that is really narrower has nothing left to mask

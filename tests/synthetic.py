@@ -133,3 +133,11 @@ def assert_equal(one: State, other: State) -> None:
     assert one.keys() == other.keys()
     for name, tensor in one.items():
         assert torch.equal(tensor, other[name]), name
+
+
+def local_cluster(workers: int, threads: int = 1) -> Any:
+    """A scheduler and its workers, processes on this machine, as a context."""
+    distributed = pytest.importorskip("distributed", reason="dask.distributed is not installed")
+    return distributed.LocalCluster(
+        n_workers=workers, threads_per_worker=threads, processes=True, dashboard_address=":0"
+    )

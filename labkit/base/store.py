@@ -20,7 +20,7 @@ import tempfile
 import time
 import warnings
 import zipfile
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
@@ -75,7 +75,7 @@ class Store:
 
     def put(self, key: str, result: dict[str, Any]) -> None:
         """Write a result. Raises StoreError (a full disk, no permission); nothing else is lost."""
-        self._write(f"{key}.json", json.dumps(result, allow_nan=True).encode())
+        self.write(f"{key}.json", json.dumps(result, allow_nan=True).encode())
 
     def get_tensors(self, key: str) -> Any:
         """What `put_tensors` wrote under this key, on the CPU, or None. Never from the shipped."""
@@ -93,7 +93,7 @@ class Store:
         """Write tensors in dictionaries, lists and plain values. Raises StoreError like `put`."""
         buffer = io.BytesIO()
         torch.save(tensors, buffer)
-        self._write(f"{key}.pt", buffer.getvalue())
+        self.write(f"{key}.pt", buffer.getvalue())
 
     def check_writable(self) -> None:
         """Raise StoreError where the store cannot be written, before hours are spent on results."""
@@ -147,7 +147,10 @@ class Store:
             self.set_aside(name)
             return None
 
-    def _write(self, name: str, content: bytes) -> None:
+    def write(self, name: str, content: bytes) -> None:
+        """Write an entry by the name of its file, as `put` or `put_tensors` of an `InMemory` store
+        made it. Raises StoreError like `put`.
+        """
         temporary = None
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -170,6 +173,24 @@ class Store:
             f"cannot write to the store {self.folder} ({error}); results finished before are "
             "kept; choose another folder with LABKIT_STORE or --store"
         )
+
+
+class InMemory(Store):
+    """A store without a folder, for a machine whose results are to be written by another.
+
+    files: name of a file -> what is in it. written: those of them that were put here, in order.
+    """
+
+    def __init__(self, files: Mapping[str, bytes] | None = None) -> None:
+        self.folder, self.shipped = Path("in memory"), False
+        self.files = dict(files or {})
+        self.written: dict[str, bytes] = {}
+
+    def _read(self, name: str) -> Any:
+        return _parsed(name, self.files[name]) if name in self.files else None
+
+    def write(self, name: str, content: bytes) -> None:
+        self.files[name] = self.written[name] = content
 
 
 def _digest(name: str, payload: bytes) -> bytes:

@@ -14,8 +14,8 @@ import shlex
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from labkit.base.store import Store
     from labkit.experiments.experiment import Study
     from labkit.experiments.results import Tables
+    from labkit.experiments.running import Event
     from labkit.papers.claims import ClaimsTable
 
 DONE, FAILED, BAD_INPUT, BROKEN_PIPE, INTERRUPTED, TERMINATED = 0, 1, 2, 141, 130, 143
@@ -167,6 +168,12 @@ def _parser() -> _Parser:
     sub = command("run", _train, "Run an experiment: a preset, with settings of your own.")
     _add_experiment(sub)
     _add_device(sub)
+    sub.add_argument(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="train on the workers of this dask scheduler, tcp://HOST:PORT or its scheduler file; "
+        "the device, cpu or cuda, is then theirs, and jobs are as many as there are workers",
+    )
     sub = command("claims", _claims, "What the papers say, what was measured, and the verdict.")
     _add_size(sub, "your own results to show beside the shipped reference")
     sub.add_argument("--json", action="store_true", help="as JSON, with the numbers")
@@ -281,8 +288,11 @@ def _train(arguments: argparse.Namespace) -> int:
 
     study = _chosen_study(arguments)
     store = _store(arguments, writing=True)
-    device, jobs = _workplace(arguments)
-    results = _follow(f"{arguments.preset} ({arguments.size})", study, store, device, jobs)
+    title = f"{arguments.preset} ({arguments.size})"
+    if arguments.scheduler is None:
+        results = _follow(title, study, store, *_workplace(arguments))
+    else:
+        results = _follow_on_cluster(title, study, store, arguments)
     print(_summary(results.tickets))
     print(f"\nMeans over seeds and draws. Results are in {store.folder}")
     befell = Counter(map(in_words, results.tickets.to_dict("records")))
@@ -459,18 +469,44 @@ def _report_path(path: Path) -> Path:
 
 
 def _follow(title: str, study: "Study", store: "Store", device: str, jobs: int) -> "Tables":
+    from labkit.experiments.running import run
+
+    where = device_in_words(device, jobs)
+    return _followed(title, study, store, where, run(study, store, device, jobs))
+
+
+def _follow_on_cluster(
+    title: str, study: "Study", store: "Store", arguments: argparse.Namespace
+) -> "Tables":
+    from labkit.base.validation import choice
+    from labkit.experiments.cluster import connect, shares
+    from labkit.experiments.running import run
+
+    device = "cpu" if arguments.device == "auto" else arguments.device
+    choice("--device with --scheduler", device, ("cpu", "cuda"))
+    with connect(arguments.scheduler) as client:
+        jobs = shares(arguments.jobs, client)
+        where = f"{len(client.nthreads())} workers of {arguments.scheduler}"
+        events = run(study, store, device, jobs, client=client)
+        return _followed(title, study, store, where, events)
+
+
+def _followed(
+    title: str, study: "Study", store: "Store", where: str, events: "Generator[Event, None, None]"
+) -> "Tables":
+    """Pull a run, say how far it is, and give its tables. where: it trains, in words."""
     from labkit.experiments.experiment import all_trials
     from labkit.experiments.progress import follow
-    from labkit.experiments.running import run
     from labkit.experiments.scheduling import missing
 
     todo = len(missing(study, store))
     trials = len({trial.key for trial in all_trials(study)})
     say(
         f"{title}: {trials} networks, {trials - todo} done before, {todo} to train on "
-        f"{device_in_words(device, jobs)}; results go to {store.folder}"
+        f"{where}; results go to {store.folder}"
     )
-    follow(run(study, store, device, jobs))
+    with closing(events):
+        follow(events)
     from labkit.experiments.results import (
         tables,  # brings pandas, which the processes of a run can do without
     )

@@ -15,7 +15,8 @@ from labkit.base.generators import InPieces, Pieces
 from labkit.base.neutral import on_neutral_ground
 from labkit.base.validation import choice, keep, whole
 from labkit.engine.data import Data, Split
-from labkit.engine.networks import BatchNorm, Population, State
+from labkit.engine.layers import BatchNorm
+from labkit.engine.networks import Population, State
 from labkit.engine.training import Recipe, evaluate_on, flip_and_crop
 
 STABLE = 0.02  # instability below which training counts as stable (Frankle et al. 2020, section 3)
@@ -135,6 +136,7 @@ def reestimate_statistics(
     norms = [module for module in network.modules() if isinstance(module, BatchNorm)]
     if not norms:
         return
+    momenta = [norm.momentum for norm in norms]
     network.train()
     # Even batches: normalisation may fail on an image that is left over alone.
     for number, images in enumerate(split.images.tensor_split(-(-len(split) // batch_size))):
@@ -144,8 +146,8 @@ def reestimate_statistics(
         if augmentation == "flip-crop":
             batch = flip_and_crop(batch, [(0, 0)], number)
         network(batch)
-    for norm in norms:
-        norm.momentum = BatchNorm.momentum
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
 
 
 def _where(replicas: Tensor, one: Tensor, other: Tensor) -> Tensor:

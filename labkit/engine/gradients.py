@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from labkit.engine.networks import BatchNorm, Dense, Population
+from labkit.engine.layers import BatchNorm, Dense
+from labkit.engine.networks import Population
 
 Gradients = Callable[[Tensor, Tensor], list[Tensor]]
 

@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.optim.adam import adam
 from torch.optim.sgd import sgd
 
-Moments = list[dict[str, Tensor]]  # one dictionary per parameter, each (R, ...) but Adam's count
+Moments = list[dict[str, Tensor]]
+"""What an optimizer remembers: one dictionary per parameter, each (R, ...) but Adam's count."""
 
 
 class Optimizer:

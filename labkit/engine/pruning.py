@@ -14,8 +14,9 @@ from torch.nn import functional as F
 
 from labkit.base.validation import choice, fraction, keep, several, whole
 from labkit.engine.data import Data
+from labkit.engine.layers import TOKENS, Attention
 from labkit.engine.narrowing import Alive, keep_units, surviving_units
-from labkit.engine.networks import TOKENS, Attention, Masks, Population, State, Units
+from labkit.engine.networks import Masks, Population, State, Units
 
 CRITERIA = {
     "unstructured": ("magnitude", "obd", "random", "snip", "grasp", "synflow", "same-sign"),

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from labkit.engine.data import Data
-from labkit.engine.networks import LayerNorm, Masks, Population, State
+from labkit.engine.layers import LayerNorm
+from labkit.engine.networks import Masks, Population, State
 from labkit.engine.pruning import Pruning, apply_masks, remove_lowest_of_all, removed
 
 PER_CLASS = 10  # images, as in the code of all three papers on pruning before training

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from labkit.engine.gradients import gradients_of
-from labkit.engine.networks import Dense, Masks, Population
+from labkit.engine.layers import Dense
+from labkit.engine.networks import Masks, Population
 from labkit.engine.optimizers import Moments
 
 # Where it pays, measured with one thread of a Xeon of 2023 (AVX-512): masked / sparse time of a

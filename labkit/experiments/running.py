@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import partial
 from itertools import combinations
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -36,10 +36,14 @@ from labkit.engine.networks import Masks, Population
 from labkit.engine.optimizers import Moments
 from labkit.engine.pruning import density, flops, full_masks, survivors
 from labkit.engine.training import Evaluation, Recipe, Step, evaluate_on, train
+from labkit.experiments.cluster import run_on, shares
 from labkit.experiments.experiment import BY_FLOPS, Study, Task, Trial
 from labkit.experiments.mishaps import mishaps
 from labkit.experiments.scheduling import in_chunks, missing
 from labkit.experiments.tickets import build_network, save_snapshot, side_by_side, start_of
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 
 @dataclass
@@ -72,8 +76,13 @@ Event = Progress | Evaluated | Finished
 
 
 def run(
-    study: Study, store: Store, device: str = "cpu", jobs: int | None = None
-) -> Iterator[Event]:
+    study: Study,
+    store: Store,
+    device: str = "cpu",
+    jobs: int | None = None,
+    *,
+    client: "Client | None" = None,
+) -> Generator[Event, None, None]:
     """Train what the store does not have yet, round by round, for all seeds side by side.
 
     study: an experiment, or several, which share what they have in common.
@@ -83,8 +92,12 @@ def run(
     1 is in this process, with one thread, and None is `labkit.base.machine.find_jobs`: one for each
     core of the CPU that torch would use. More than 1 is for the CPU. Outside Linux, a script that
     uses processes needs `if __name__ == "__main__":` around what it does.
+    client: a `dask.distributed.Client`, whose workers, of one thread each, then do the training,
+    and this process all the writing; see `labkit.experiments.cluster`. The device is theirs, jobs
+    None is one for each of them, and the numbers are those of as many jobs here, on processors of
+    one kind.
     """
-    jobs = find_jobs(jobs, device)
+    jobs = find_jobs(jobs, device) if client is None else shares(jobs, client)
     trials = missing(study, store)
     rewinds: defaultdict[Task, set[int]] = defaultdict(set)
     for trial in trials:
@@ -93,8 +106,12 @@ def run(
     chunks = in_chunks(trials, device, jobs)
     sizes = [sum(trial.work for trial in chunk.argument) for chunk in chunks]
     done = [0] * len(chunks)
-    train_or_analyse = partial(_events, rewinds=dict(rewinds), store=store, device=device)
-    for number, event in run_calls(train_or_analyse, chunks, jobs):
+    train_or_analyse = partial(_events, rewinds=dict(rewinds), device=device)
+    if client is None:
+        events = run_calls(partial(train_or_analyse, store=store), chunks, jobs)
+    else:
+        events = run_on(client, train_or_analyse, chunks, store)
+    for number, event in events:
         if isinstance(event, Evaluated | Finished):
             yield event
             continue
@@ -107,14 +124,19 @@ def run(
 
 @on_neutral_ground
 def _events(
-    chunk: list[Trial], rewinds: Mapping[Task, set[int]], store: Store, device: str
+    chunk: list[Trial],
+    rewinds: Mapping[Task, set[int]],
+    store: Store,
+    device: str,
+    data: Data | None = None,
 ) -> Generator[int | Event, None, None]:
     """Train or analyse trials of one schedule as a population; yields iterations done, and events.
 
-    rewinds: the iterations of each task whose states are saved of dense networks.
+    rewinds: the iterations of each task whose states are saved of dense networks. data: None are
+    loaded here.
     """
     task = chunk[0].experiment.task
-    data = task.data().to(device)
+    data = (data or task.data()).to(device)
     yield 0
     if chunk[0].analysis:
         yield from _analyse(chunk, data, store, device)

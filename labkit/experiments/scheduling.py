@@ -35,7 +35,7 @@ def missing(study: Study, store: Store) -> list[Trial]:
         )
         if result_of(trial, store) is None or not leaves:
             todo.append(trial)
-            for other, tensors in _starts_from(trial):
+            for other, tensors in starts_from(trial):
                 wanted[other].add(tensors)
     return todo[::-1]
 
@@ -58,12 +58,12 @@ def in_chunks(trials: list[Trial], device: str, jobs: int = 1) -> list[Call[list
     place = {trial.key: number for number, chunk in enumerate(chunks) for trial in chunk}
     calls = []
     for chunk in chunks:
-        needs = {key for trial in chunk for key, _ in _starts_from(trial)}
+        needs = {key for trial in chunk for key, _ in starts_from(trial)}
         calls.append(Call(chunk, after=frozenset(place[key] for key in needs & place.keys())))
     return calls
 
 
-def _starts_from(trial: Trial) -> list[tuple[str, str]]:
+def starts_from(trial: Trial) -> list[tuple[str, str]]:
     """What it needs before it can train: the keys of other trials, and of tensors they leave."""
     needs = [(other.key, other.key) for other in trial.needs]
     return needs + [(trial.dense.key, trial.dense_key(at)) for at in trial.snapshots]

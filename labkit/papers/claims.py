@@ -198,9 +198,9 @@ def _compared(
 def _by_seed(rows: pd.DataFrame, column: str) -> pd.Series:
     """Values of an arm, indexed by seed, draws averaged."""
     if "diverged" in rows:
-        rows = rows[~rows["diverged"].fillna(False).astype(bool)]
+        rows = rows[~rows["diverged"].eq(True)]
     if column == "early_stop":
-        rows = rows[~rows["censored"].fillna(False).astype(bool)]
+        rows = rows[~rows["censored"].eq(True)]
     return rows.dropna(subset=[column]).groupby("seed")[column].mean().astype(float)
 
 
@@ -287,7 +287,7 @@ class ClaimsTable:
         counts = self.counts()
         words = ", ".join(f"{number} {said}" for said, number in counts.items())
         decided = counts.get(AGREES, 0) + counts.get(DISAGREES, 0)
-        kept = int(self.rows["holds"].fillna(False).astype(bool).sum())
+        kept = int(self.rows["holds"].eq(True).sum())
         return (
             f"{len(self.rows)} rows: {words}. Of {decided} decided rows about {0.05 * decided:.1f} "
             f"would be wrong by chance if nothing were true; {kept} also hold when all rows of "
@@ -378,8 +378,10 @@ def claims_table(
         # Two papers may say something about one pair of arms: one number is not two findings.
         first = measured.groupby("reference_cell")["claim"].transform("first")
         measured["again"] = first.where(first != measured["claim"])
-    parts = [part for part in grid if len(part)]
-    return ClaimsTable(measured, pd.concat(parts, ignore_index=True) if parts else pd.DataFrame())
+    # Row by row: pandas 2 warns where it joins tables with columns that are empty in some.
+    return ClaimsTable(
+        measured, pd.DataFrame([r for part in grid for r in part.to_dict("records")])
+    )
 
 
 def _worded(claim: Claim, known: pd.DataFrame) -> pd.DataFrame:

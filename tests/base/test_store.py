@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 
 from labkit.base.store import (
     LEFT_OVER,
+    InMemory,
     Store,
     StoreError,
     enlist,
@@ -274,3 +275,19 @@ def test_the_environment_chooses_the_folder(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.delenv("LABKIT_STORE")
     monkeypatch.setenv("LABKIT_CACHE", str(tmp_path / "cache"))
     assert Store().folder == tmp_path / "cache" / "results"
+
+
+def test_a_store_in_memory_hands_over_the_very_files_of_a_folder(tmp_path: Path):
+    memory, folder = InMemory(), Store(tmp_path / "folder", shipped=False)
+    for store in (memory, folder):
+        store.put_tensors("a" * 32, {"weights": torch.arange(3)})
+        store.put("a" * 32, {"accuracy": 0.5})
+    assert list(memory.written) == [f"{'a' * 32}.pt", f"{'a' * 32}.json"], "in their order"
+    assert memory.get("a" * 32) == {"accuracy": 0.5} and memory.get("b" * 32) is None
+    assert torch.equal(memory.get_tensors("a" * 32)["weights"], torch.arange(3))
+    other = Store(tmp_path / "other", shipped=False)
+    for name, content in memory.written.items():
+        other.write(name, content)
+        assert (other.folder / name).read_bytes() == (folder.folder / name).read_bytes()
+    later = InMemory(memory.written)
+    assert later.get("a" * 32) == {"accuracy": 0.5} and not later.written

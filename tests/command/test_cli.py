@@ -27,6 +27,7 @@ from labkit.experiments import experiment as experiment_module, planning, preset
 from labkit.experiments.experiment import Experiment, Task, Treatment
 from labkit.experiments.running import run
 from labkit.experiments.words import with_settings
+from tests.synthetic import local_cluster
 
 RECIPE = Recipe(learning_rate=0.01, iterations=10, batch_size=10)
 TINY = Experiment(
@@ -696,3 +697,28 @@ def test_output_to_a_full_disk_is_an_error(tiny, monkeypatch, capsys):
         patch.setattr(sys, "stdout", full)
         assert main(["doctor"]) == 1
     assert "labkit: [Errno 28]" in capsys.readouterr().err
+
+
+# On a cluster
+
+
+def test_a_run_on_a_cluster_prints_what_one_here_does(tiny, command, tmp_path):
+    with local_cluster(1) as c:
+        status, out, err = command("run", "lottery", "--scheduler", c.scheduler_address)
+    assert status == 0 and f"1 workers of {c.scheduler_address}" in err and "100%" in err
+    assert len(stored(tmp_path)) == 6
+    own = str(tmp_path / "own")
+    assert (
+        command("run", "lottery", "--jobs", "1", "--store", own)[1].split("Results")[0]
+        == (out.split("Results")[0])
+    )
+
+
+def test_a_cluster_that_cannot_be_is_an_error(tiny, command):
+    dask = pytest.importorskip("dask")
+    pytest.importorskip("distributed")
+    with dask.config.set({"distributed.comm.timeouts.connect": "0.3s"}):
+        status, out, err = command("run", "lottery", "--scheduler", "tcp://127.0.0.1:9")
+    assert (status, out) == (1, "") and "Timed out" in err
+    status, out, err = command("run", "lottery", "--scheduler", "tcp://x:1", "--device", "mps")
+    assert (status, out) == (2, "") and "must be one of cpu, cuda" in err

@@ -22,8 +22,9 @@ from labkit.engine.connectivity import (
     reestimate_statistics,
 )
 from labkit.engine.data import Split
+from labkit.engine.layers import BatchNorm
 from labkit.engine.narrowing import narrow
-from labkit.engine.networks import BatchNorm, Population, build
+from labkit.engine.networks import Population, build
 from labkit.engine.pruning import Pruning
 from labkit.engine.training import Recipe, data_order, evaluate_on, flip_and_crop, generator, train
 from labkit.experiments import running

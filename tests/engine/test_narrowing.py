@@ -20,8 +20,9 @@ from labkit import (
     shuffle_layers,
     train,
 )
+from labkit.engine.layers import BatchNorm
 from labkit.engine.narrowing import keep_units, narrow, narrow_state, surviving_units, widen_state
-from labkit.engine.networks import BatchNorm, Masks, Population
+from labkit.engine.networks import Masks, Population
 from labkit.engine.pruning import survivors
 from tests.synthetic import DATA, SHAPES
 

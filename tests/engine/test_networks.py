@@ -9,7 +9,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from labkit import build, generator, stack
-from labkit.engine.networks import Attention, Population
+from labkit.engine.layers import Attention
+from labkit.engine.networks import Population
 
 SMALL = ("lenet-300-100", "lenet-7-6-5", "conv-2", "conv-4", "conv-6", "vgg-small")
 RESIDUAL = ("resnet-8", "resnet-14", "resnet-20", "resnet-8-w4")

@@ -16,7 +16,8 @@ from torch.nn import functional as F
 
 from labkit.engine import training
 from labkit.engine.data import Data, Split
-from labkit.engine.networks import BatchNorm, Population, build
+from labkit.engine.layers import BatchNorm
+from labkit.engine.networks import Population, build
 from labkit.engine.pruning import Masks, Pruning, full_masks, prune
 from labkit.engine.training import (
     Recipe,
