@@ -1,4 +1,4 @@
-"""Torture: whatever a class, a disk or a stranger does to the lab, no wrong number and no traceback.
+"""Torture: whatever a class, a disk or a stranger does, no wrong number and no traceback.
 
 python -m tests.torture [KIND ...] [--count N] [--seed S]
 
