@@ -112,7 +112,8 @@ def tiny_data() -> Iterator[None]:
     """Tasks have the tiny data of tests.synthetic; processes are of one thread."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # others would not survive a fork
-    with patch.object(Task, "data", lambda task: DATA[task.network]):
+    with patch.object(Task, "data", lambda task: DATA[task.network]), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of Python's, where a process with threads forks
         yield
     torch.set_num_threads(threads)
 

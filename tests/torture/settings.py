@@ -34,7 +34,7 @@ from tests.torture.limits import Watch, little_memory
 
 COUNT = 10_000
 IN_WORDS = 0.3  # the share that goes through the command line
-MOMENT = 0.3  # seconds for which what was accepted is run
+MOMENT = 0.05  # seconds for which what was accepted is run
 STATUSES = {0, 1, 2, 130}
 
 ODD: list[Any] = [
