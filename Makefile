@@ -4,6 +4,7 @@
 #   make lab          open the first notebook in JupyterLab
 #   make test         run all tests (make test ARGS="-k pruning")
 #   make test-oldest  test with the oldest versions allowed: torch 2.6, ipywidgets 7.7 (as on Colab)
+#   make torture      kills, damage, odd settings, ... for hours (make torture ARGS="damage --count 99")
 #   make lint         check style and types
 #   make course       student, nbgrader and executed copies of the lessons, in build/course
 #   make site         the executed lessons as web pages, in build/site
@@ -23,7 +24,8 @@ ARGS ?=
 # Without bytecode every process compiles torch anew, for seconds; uv leaves that to the first one.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup reproduce lab test test-oldest lint course site reference figures address constraints clean
+.PHONY: help setup reproduce lab test test-oldest torture lint course site reference figures address \
+	constraints clean
 
 help:
 	@sed -n 's/^#   \(make.*\)/\1/p' Makefile
@@ -41,6 +43,9 @@ test: $(STAMP)
 
 test-oldest: $(STAMP)
 	tests/oldest.sh
+
+torture: $(STAMP)
+	$(BIN)/python -m tests.torture $(ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -16,6 +16,7 @@ import hashlib
 import io
 import json
 import os
+import stat
 import tempfile
 import time
 import warnings
@@ -96,12 +97,15 @@ class Store:
         self.write(f"{key}.pt", buffer.getvalue())
 
     def check_writable(self) -> None:
-        """Raise StoreError where the store cannot be written, before hours are spent on results."""
+        """Raise StoreError where the store cannot be written, before hours are spent on results;
+        what killed runs had half written is removed.
+        """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=self.folder).close()
         except OSError as error:
             raise self._unwritable(error) from error
+        self.remove_leftovers()
 
     def remove_leftovers(self) -> int:
         """Remove what killed runs had half written; how many files that were."""
@@ -136,6 +140,8 @@ class Store:
     def _read(self, name: str) -> Any:
         path = self.folder / name
         try:
+            if not stat.S_ISREG(path.stat().st_mode):  # to read a pipe would wait for ever
+                raise StoreError(f"cannot read {path}: it must be a file; remove it")
             content = path.read_bytes()
         except FileNotFoundError:
             return None

@@ -7,7 +7,7 @@ have one address.
 """
 
 import math
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from itertools import islice
 from numbers import Integral, Real
 from typing import Any
@@ -64,11 +64,15 @@ def positive(name: str, value: object, *, zero: bool = False) -> float:
     return number
 
 
-def several(name: str, value: object) -> tuple[Any, ...]:
+def several(name: str, value: Any) -> tuple[Any, ...]:
     """The value, a list, a tuple or the like of anything, at most MANY, as a tuple."""
-    if not isinstance(value, Iterable) or isinstance(value, str):
+    try:
+        # No more: some have no end.
+        found = None if isinstance(value, str) else tuple(islice(iter(value), MANY + 1))
+    except TypeError:
+        found = None
+    if found is None:
         raise ValueError(f"{name} must be a list or a tuple, not {value!r}")
-    found = tuple(islice(value, MANY + 1))  # no more: some have no end
     if len(found) > MANY:
         raise ValueError(f"{name} must be at most {MANY} values, not {value!r:.100}")
     return found

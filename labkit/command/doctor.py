@@ -149,6 +149,7 @@ def _proofs(path: Path, results: dict[str, Any]) -> Findings:
 def _store(folder: Path | str | None) -> Findings:
     try:
         store = Store(folder)
+        removed = store.remove_leftovers()
         store.check_writable()
         results, tensors = (len(list(store.folder.glob(f"*.{kind}"))) for kind in ("json", "pt"))
         yield (
@@ -156,7 +157,7 @@ def _store(folder: Path | str | None) -> Findings:
             f"store: {results} results and {tensors} states of networks in {store.folder}, "
             "which can be written to",
         )
-        if removed := store.remove_leftovers():
+        if removed:
             yield "note", f"store: {removed} files that killed runs had half written are removed"
         for path, found in store.entries():
             if isinstance(found, StoreError):

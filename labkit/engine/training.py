@@ -351,7 +351,8 @@ def flip_and_crop(images: Tensor, noises: Sequence[Noise], iteration: int) -> Te
 def evaluate_on(
     network: Population, data: Data, split: Split, precision: str = "float32"
 ) -> Pieces[Measurement]:
-    """Mean cross-entropy and accuracy of every replica over all examples of a split.
+    """Mean cross-entropy and accuracy of every replica over all examples of a split; nan where it
+    has none.
 
     Batch normalisation uses its running statistics. No example is dropped. Its pieces are batches.
     """
@@ -364,10 +365,12 @@ def evaluate_on(
     loss = torch.zeros(network.replicas, dtype=exact, device=device)
     correct = torch.zeros_like(loss)
     given = torch.zeros(network.replicas, len(data.classes), dtype=torch.bool, device=loss.device)
-    for images, labels in zip(split.images.split(size), split.labels.split(size), strict=True):
-        with autocast(precision, images.device):
-            logits = forward(data.normalise(images)[None]).float()  # (R, B, classes)
-        everywhere = labels.expand(network.replicas, -1)
+    # Some layers refuse an empty batch, which is what torch makes of an empty split.
+    for start in range(0, len(split), size):
+        batch = split[start : start + size]
+        with autocast(precision, device):
+            logits = forward(data.normalise(batch.images)[None]).float()  # (R, B, classes)
+        everywhere = batch.labels.expand(network.replicas, -1)
         losses = F.cross_entropy(logits.transpose(1, 2), everywhere, reduction="none")
         loss += losses.to(exact).sum(1)
         answers = logits.argmax(2)

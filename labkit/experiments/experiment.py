@@ -25,6 +25,7 @@ from labkit.engine.pruning import Pruning, removed
 from labkit.engine.training import MOST_ITERATIONS, Recipe
 
 MOST_EVALUATIONS = 100_000  # of a network: all are kept
+MOST_NETWORKS = 20_000  # of an experiment, ten times the largest here: all are looked up
 
 
 @dataclass(frozen=True)
@@ -300,6 +301,17 @@ class Experiment:
             )
 
         self._validate_combination()
+        if (networks := self._count()) > MOST_NETWORKS:
+            raise ValueError(
+                "seeds, rounds, treatments and draws must make at most "
+                f"{MOST_NETWORKS:,} networks, not {networks:,}"
+            )
+
+    def _count(self) -> int:
+        """How many networks it trains; to make the trials may take minutes."""
+        treated = range(1, self.rounds + 1) if self.treated_rounds is None else self.treated_rounds
+        arms = sum(self.draws if treatment.drawn else 1 for treatment in self.treatments)
+        return len(self.seeds) * (self.rounds + 1 + len(set(treated)) * arms)
 
     @property
     def link(self) -> Treatment:

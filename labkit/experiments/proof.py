@@ -4,6 +4,7 @@ A result tells all settings of its trial, and these make the key again: so one t
 renamed or forged proves itself by what is in it, whoever wrote it.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from labkit.base.store import Store
@@ -12,8 +13,10 @@ from labkit.engine.pruning import Pruning
 from labkit.engine.training import Recipe
 from labkit.experiments.experiment import REWIND, Experiment, Task, Treatment, Trial
 
-_TRAINED = {"trial", "provenance", "ticket", "curve"}
-_ANALYSED = {"trial", "provenance", "instability", "train_instability", "paths"}
+# What every result has that is read; some have more.
+CURVE = ("iteration", "validation_loss", "validation_accuracy")
+PATH = ("alpha", "train_error", "test_error")
+_TICKET = ("density", "early_stop", "test_accuracy", "final_test_accuracy")
 
 
 def result_of(trial: Trial, store: Store) -> dict[str, Any] | None:
@@ -32,9 +35,34 @@ def proves(result: dict[str, Any], key: str) -> bool:
     """Whether a result has all its parts, and is that of the trial with this key."""
     try:
         trial = _told(result["trial"])
-        return trial.key == key and result.keys() >= (_ANALYSED if trial.analysis else _TRAINED)
+        return trial.key == key and (_analysed(result) if trial.analysis else _trained(result))
     except (AttributeError, KeyError, TypeError, ValueError):  # whatever else stands there
         return False
+
+
+def _trained(result: dict[str, Any]) -> bool:
+    return _numbers(result["ticket"], _TICKET) and _columns(result["curve"], CURVE) and _by(result)
+
+
+def _analysed(result: dict[str, Any]) -> bool:
+    measured = _numbers(result, ("instability", "train_instability"))
+    return measured and all(_columns(path, PATH) for path in result["paths"]) and _by(result)
+
+
+def _numbers(part: dict[str, Any], names: Sequence[str]) -> bool:
+    return all(isinstance(part[name], int | float) for name in names)
+
+
+def _columns(part: dict[str, Any], names: Sequence[str]) -> bool:
+    """Whether these are lists of one length, and not empty."""
+    columns = [part[name] for name in names]
+    lists = all(isinstance(column, list) for column in columns)
+    return lists and len(set(map(len, columns))) == 1 and len(columns[0]) > 0
+
+
+def _by(result: dict[str, Any]) -> bool:
+    """Whether it tells how it was made; a company of three words for each member, where it has."""
+    return all(len(member) == 3 for member in result["provenance"].get("company", ()))
 
 
 def _told(described: dict[str, Any]) -> Trial:

@@ -12,14 +12,13 @@ from labkit.base.store import Store, key_of
 from labkit.engine.data import TRAINING_IMAGES
 from labkit.experiments.experiment import REWIND, Experiment, Study, Task, all_trials, settings
 from labkit.experiments.mishaps import UNKNOWN
-from labkit.experiments.proof import result_of
+from labkit.experiments.proof import CURVE, result_of
 
 # What tells apart the networks of a study, beside its seeds, rounds and treatments.
 SETTINGS = (
     *("dataset", "network", "optimizer", "learning_rate", "length"),
     *("kind", "criterion", "scope", "cut", "rewind", "between", "at"),
 )
-_CURVE = ("iteration", "validation_loss", "validation_accuracy")  # some results have more
 
 
 @dataclass
@@ -93,7 +92,7 @@ def _tables(e: Experiment, store: Store) -> tuple[pd.DataFrame, pd.DataFrame, pd
             steps = result["curve"]["iteration"]
             label |= {"iterations": steps[-1] - trial.start, "density": result["ticket"]["density"]}
             tickets[row] = {**label, **UNKNOWN, **result["ticket"]}
-            curves.append({**label, **{name: result["curve"][name] for name in _CURVE}})
+            curves.append({**label, **{name: result["curve"][name] for name in CURVE}})
     return pd.DataFrame(list(tickets.values())), _spread(curves), _spread(paths)
 
 

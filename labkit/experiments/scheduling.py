@@ -2,12 +2,14 @@
 
 from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import groupby
+from typing import Any
 
 from labkit.base.store import Store
 from labkit.base.workers import Call
 from labkit.engine.networks import outline
-from labkit.experiments.experiment import BY_FLOPS, Experiment, Study, Trial, all_trials
+from labkit.experiments.experiment import BY_FLOPS, REWIND, Experiment, Study, Trial, all_trials
 from labkit.experiments.proof import result_of
 from labkit.experiments.tickets import FINAL, SNAPSHOT
 
@@ -15,29 +17,60 @@ CACHE = 20_000_000  # bytes of weights, gradients and moments that stay in a pro
 
 
 def missing(study: Study, store: Store) -> list[Trial]:
-    """The trials that `run` has to train, in an order in which it can: those without a result, and
-    those of whose weights a later one needs some that the store lacks.
+    """The trials that `run` has to train, in an order in which it can: those without a result,
+    those of whose weights a later one needs some that the store lacks, and those that were trained
+    side by side with one of these.
 
-    A dense network whose state at a rewind iteration is lacking is trained again as a whole: where
-    training is unstable, a rounding error suffices to end somewhere else, and its early and late
-    weights would not be those of one training.
+    Training may be chaotic, so that a rounding error suffices to end somewhere else. Hence a dense
+    network whose state at a rewind iteration is lacking is trained again as a whole, or its early
+    and late weights would not be those of one training; and what was interrupted between two of a
+    company, or lost one of it, is trained again in that company, or it would end elsewhere.
     """
     trials: dict[str, Trial] = {}
     for trial in all_trials(study):
         # Of experiments that share it, one with an analysis, for which its weights are kept.
         if trial.key not in trials or trial.analysed:
             trials[trial.key] = trial
-    wanted: defaultdict[str, set[str]] = defaultdict(set)  # trial -> tensors that it has to leave
-    todo: list[Trial] = []
-    for key, trial in reversed(trials.items()):
-        leaves = all(
-            store.has_tensors(name, FINAL if name == key else SNAPSHOT) for name in wanted[key]
-        )
-        if result_of(trial, store) is None or not leaves:
-            todo.append(trial)
-            for other, tensors in starts_from(trial):
-                wanted[other].add(tensors)
-    return todo[::-1]
+    results = {key: result_of(trial, store) for key, trial in trials.items()}
+    lacking = [key for key, result in results.items() if result is None]
+    companions: dict[str, set[str]] | None = None  # they are asked for rarely, and take a while
+    there: dict[str, bool] = {}  # tensors of a key, which are read but once
+    todo: set[str] = set()
+    while lacking:
+        key = lacking.pop()
+        if key in todo:
+            continue
+        todo.add(key)
+        companions = _companions(trials, results) if companions is None else companions
+        lacking += companions.get(key, ())
+        for other, tensors in starts_from(trials[key]):
+            if tensors not in there:
+                parts = FINAL if tensors == other else SNAPSHOT
+                there[tensors] = store.has_tensors(tensors, parts)
+            if not there[tensors] and other in trials:
+                lacking.append(other)
+    return [trial for key, trial in trials.items() if key in todo]
+
+
+def _companions(
+    trials: dict[str, Trial], results: dict[str, dict[str, Any] | None]
+) -> dict[str, set[str]]:
+    """Trial -> those whose results tell that they were trained side by side with it."""
+    found: defaultdict[str, set[str]] = defaultdict(set)
+    for key, result in results.items():
+        for label, seed, draw in (result or {}).get("provenance", {}).get("company", ()):
+            if (member := _member(trials[key], label, seed, draw)) in trials:
+                found[member].add(key)
+    return found
+
+
+def _member(trial: Trial, label: str, seed: int, draw: int) -> str:
+    """The key of a member of a trial's company; nothing for one that its experiment has not."""
+    e = trial.experiment
+    named = {t.name: t for t in (e.link, *e.treatments)} if trial.round else {"dense": REWIND}
+    if label not in named:
+        return ""
+    return replace(trial, seed=seed, draw=draw, treatment=named[label]).key
 
 
 def in_chunks(trials: list[Trial], device: str, jobs: int = 1) -> list[Call[list[Trial]]]:

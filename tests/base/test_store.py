@@ -149,8 +149,18 @@ def test_what_killed_runs_left_is_removed_and_what_is_being_written_is_not(store
         path = store.folder / name
         path.write_bytes(b"half")
         os.utime(path, (time.time() - age,) * 2)
-    assert store.remove_leftovers() == 1
+    store.check_writable()  # as every command does before it trains
     assert {path.name for path in store.folder.iterdir()} == {f"{KEY}.json", "tmpnew.part"}
+    assert store.remove_leftovers() == 0
+
+
+def test_what_is_no_file_is_an_error_and_no_wait(store: Store):
+    store.check_writable()
+    os.mkfifo(store.folder / f"{KEY}.json")
+    (store.folder / f"{KEY}.pt").mkdir()
+    for read, suffix in ((store.get, "json"), (store.get_tensors, "pt")):
+        with pytest.raises(StoreError, match=rf"cannot read .*{KEY}\.{suffix}"):
+            read(KEY)
 
 
 def test_a_home_of_nobody_is_a_clear_error():

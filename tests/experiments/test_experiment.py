@@ -74,6 +74,7 @@ BAD = [
     (Experiment, "evaluate_every", 10**12, "from 1 to 10000000"),
     (Recipe, "milestones", 0.5, "list or a tuple"),
     (Experiment, "seeds", 3, "list or a tuple"),
+    (Experiment, "seeds", np.array(2), "list or a tuple"),
     (Experiment, "treated_rounds", 2, "list or a tuple"),
     (Experiment, "treatments", "fine-tune", "list or a tuple"),
     (Experiment, "treatments", (3,), "rewind, fine-tune"),
@@ -185,6 +186,16 @@ COMBINATIONS = [  # what is made; words of the error: the field, what is allowed
     (
         lambda: Experiment(Task(recipe=Recipe(iterations=10**7)), evaluate_every=99),
         *("evaluate_every", "from 100", "not 99"),
+    ),
+    (
+        lambda: Experiment(rounds=100, seeds=range(300)),
+        *("seeds, rounds", "at most 20,000", "not 30,300"),
+    ),
+    (
+        lambda: Experiment(
+            treatments=("reinitialise",), treated_rounds=(1, 7), draws=100, seeds=range(1_000)
+        ),
+        *("treatments and draws", "at most 20,000", "not 208,000"),
     ),
     (
         lambda: Experiment(Task(network="conv-2"), Pruning("structured", "gamma")),

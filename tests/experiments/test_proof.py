@@ -1,7 +1,10 @@
 """A result is believed only under the key that its own settings make."""
 
+import copy
 import hashlib
 import json
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +14,9 @@ from hypothesis import assume, given, strategies as st
 from labkit.base.store import Store, shipped_results
 from labkit.experiments.experiment import TREATMENTS, Experiment, Trial, all_trials
 from labkit.experiments.proof import proves, result_of
+from labkit.experiments.results import tables
 from labkit.experiments.scheduling import missing
-from tests.synthetic import SGD, finish
+from tests.synthetic import SGD, finish, stub
 
 
 def test_every_shipped_result_proves_its_key(root: Path):
@@ -78,18 +82,50 @@ def test_a_result_that_lacks_a_part_is_set_aside(experiment: Experiment, store: 
     lacks(analysed, "paths")
 
 
+def parts_of(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The ways to all that stands in a result."""
+    inner = value.items() if isinstance(value, dict) else ()
+    for name, part in inner:
+        yield (*path, name)
+        yield from parts_of(part, (*path, name))
+
+
+READ = {"ticket", "curve", "paths", "provenance", "instability", "train_instability"}
+
+
+@pytest.mark.parametrize("unusable", [None, "x", [], [None], {}])
+def test_whatever_is_no_result_is_set_aside_and_never_read(
+    unusable: Any, experiment: Experiment, store: Store
+):
+    """A part of a result that is something else, with a digest that fits."""
+    finish(experiment, store)
+    trained, *_, analysed = all_trials(experiment)
+    for trial in (trained, analysed):
+        good = store.get(trial.key)
+        for path in parts_of(good):
+            if path[0] not in READ:
+                continue
+            result = copy.deepcopy(good)
+            holder = result
+            for name in path[:-1]:
+                holder = holder[name]
+            holder[path[-1]] = unusable
+            store.put(trial.key, result)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                again = trial.key in {other.key for other in missing(experiment, store)}
+                assert again == (not proves(result, trial.key))
+                tables(experiment, store)  # of what is left, which can be read
+            store.put(trial.key, good)
+
+
 junk = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.lists(st.none())
 
 
 @given(data=st.data(), value=junk)
 def test_a_description_that_was_tampered_with_proves_nothing(data: st.DataObject, value: Any):
     trial = Trial(Experiment(treatments=("reinitialise",)), 0, 1, TREATMENTS["reinitialise"])
-    result: dict[str, Any] = {
-        "trial": trial.describe(),
-        "provenance": {},
-        "ticket": {},
-        "curve": {},
-    }
+    result = stub(trial)
     assert proves(result, trial.key)
     part = result["trial"]
     while isinstance(part, dict):

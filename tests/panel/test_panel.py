@@ -42,6 +42,7 @@ from labkit.panel.controls import LEFT
 from labkit.panel.panel import Panel
 from labkit.panel.questions import QUESTIONS, Question
 from labkit.panel.rows import ROWS
+from tests.synthetic import stub
 
 TINY = Experiment(
     task=Task(
@@ -219,7 +220,7 @@ def test_a_choice_that_leaves_others_without_sense_changes_them_and_says_so(pane
         ({"rate": 0.0}, "Removed per round must be"),
         ({"left": 0}, "How much is left must be"),
         ({"seeds": 10**9}, "Seeds must be"),
-        ({"rounds": 100, "seeds": 300}, "Seeds and Rounds make 60,300 networks"),
+        ({"rounds": 99, "seeds": 100}, "Seeds and Rounds make 19,900 networks"),
         ({"learning_rate": -1.0}, "Learning rate must be"),
         ({"copies": 1}, "Copies must be"),
         ({"further": "colour=blue"}, "colour"),
@@ -417,7 +418,11 @@ def test_the_store_is_looked_up_at_a_change(panel: Panel):
 
 def test_a_stored_result_names_its_preset(store: Store):
     dense = next(iter(all_trials(members("lottery", "quick")[0])))
-    curve = {"iteration": [0, 100], "validation_accuracy": [0.1, 0.9]}
+    curve = {
+        "iteration": [0, 100],
+        "validation_loss": [2.3, 0.3],
+        "validation_accuracy": [0.1, 0.9],
+    }
     ticket = {"density": 1.0, "weights": 1, "early_stop": 100, "test_accuracy": 0.9}
     ticket["final_test_accuracy"] = 0.9
     told = {"trial": dense.describe(), "provenance": {}}
