@@ -7,7 +7,7 @@ from labkit.figures.arms import (
     summarise,
 )
 from labkit.figures.birds import mask_distance_map
-from labkit.figures.costs import cost_of_tickets
+from labkit.figures.costs import cost_of_tickets, does_it_pay
 from labkit.figures.layers import kept_per_layer
 from labkit.figures.lines import error_along_line, error_map
 from labkit.figures.maps import pixel_map, weight_histogram
@@ -32,6 +32,7 @@ __all__ = [
     "cost_of_tickets",
     "difference_by_density",
     "difference_by_learning_rate",
+    "does_it_pay",
     "early_stop_against_density",
     "error_along_line",
     "error_map",
