@@ -34,7 +34,9 @@ OF_THE_KEPT = Fault(
     "the number was divided by the units that are kept, and not by all units",
     "Which number of entries can differ at the most?",
 )
-ALIKE = Fault("share alike", "that is the share of units that are the same", "Distance or likeness?")
+ALIKE = Fault(
+    "share alike", "that is the share of units that are the same", "Distance or likeness?"
+)
 MISTAKES_WITH_DISTANCE: Mistakes = {
     COUNTED: lambda one, other: (one != other).sum().item(),
     ONLY_LOST: lambda one, other: _share(one & ~other),

@@ -249,7 +249,9 @@ def check_collapsed(answer: Callable[[Mapping[str, Tensor]], list[str]]) -> None
         "a convolution": {"stem": filters, "head": full},
         "nothing removed": {"first": full},
     }
-    questions = [Question(case, (masks,), _where(masks, _none_left)) for case, masks in cases.items()]
+    questions = [
+        Question(case, (masks,), _where(masks, _none_left)) for case, masks in cases.items()
+    ]
     compare_all(answer, questions, MISTAKES_WITH_LAYERS, read=_as_list)
 
 

@@ -166,7 +166,9 @@ def _costs(tickets: pd.DataFrame) -> pd.DataFrame:
     rows = rows[last | (rows["treatment"] == "dense")]
     by = ["criterion", "at", "drawn", "share", "treatment", "density"]
     # Widths that are found differ a little from seed to seed.
-    rows = rows.assign(density=rows.groupby(["task", "chain", "round"])["density"].transform("mean"))
+    rows = rows.assign(
+        density=rows.groupby(["task", "chain", "round"])["density"].transform("mean")
+    )
     dense = rows[rows["treatment"] == "dense"].drop_duplicates(["task", "seed"])
     alone = {"criterion": "", "at": "", "drawn": 0.0, "share": 0.0}
     rows = pd.concat([dense.assign(**alone), rows[rows["treatment"] != "dense"]])
