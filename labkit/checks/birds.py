@@ -147,7 +147,7 @@ MISTAKES_WITH_THE_RULE: Mistakes = {
 
 @exercise(
     "drawn at the first look that is as near as asked to each of those before it.",
-    "Go through the looks from number `memory` - 1 on; `all(... for ...)` asks each of those before.",
+    "Go through the looks from number `memory` - 1 on; `all(... for ...)` asks each before it.",
     MISTAKES_WITH_THE_RULE,
 )
 def check_draw_early(answer: Callable[[Distances, float, int], int]) -> None:

@@ -1,6 +1,7 @@
 """What a ticket costs: the arithmetic of finding it, and what each of its trainings then saves."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -142,14 +143,19 @@ def does_it_pay(tickets: pd.DataFrame, reference: pd.DataFrame | None = None) ->
         pale = name == "reference" and len(known) > 1
         for row in table.to_dict("records"):
             look = look_of(row["treatment"])
-            mark = {"color": look.colour, "marker": look.marker, "alpha": 0.4 if pale else 1}
+            mark: dict[str, Any] = {
+                "color": look.colour,
+                "marker": look.marker,
+                "alpha": 0.4 if pale else 1,
+            }
             axes.plot(row["total"], row["mean"], ls="", ms=6 if pale else 8, **mark)
             axes.vlines(row["total"], row["low"], row["high"], color=look.colour, alpha=0.4, lw=1)
             handles[look.name] = Line2D([], [], ls="", ms=7, **{**mark, "alpha": 1})
             if not pale and row["treatment"] != "dense":
                 place = (row["total"], row["mean"])
                 words = f"{100 * row['drawn']:.3g}%"
-                axes.annotate(words, place, (5, 4), textcoords="offset points", fontsize=7)
+                look_of_words: dict[str, Any] = {"textcoords": "offset points", "fontsize": 7}
+                axes.annotate(words, place, (5, 4), **look_of_words)
     axes.set_xlabel("all arithmetic, search included (trainings of the dense network)")
     axes.set_ylabel("test accuracy after the last iteration (%)")
     axes.set_xlim(left=0)

@@ -1,5 +1,7 @@
 """Masks by where they come from, beside the same masks shuffled, with new weights and at random."""
 
+from typing import Any
+
 import pandas as pd
 from matplotlib.lines import Line2D
 
@@ -42,7 +44,7 @@ def sanity_checks(
         for row in table[table["mask"].isin(ranked)].to_dict("records"):
             look = look_of(row["treatment"])
             place = ranked.index(row["mask"]) + 0.15 * (1.5 - CHECKS.index(row["treatment"]))
-            mark = {"color": look.colour, "marker": look.marker, "ls": ""}
+            mark: dict[str, Any] = {"color": look.colour, "marker": look.marker, "ls": ""}
             alpha = 0.4 if pale else 1
             axes.plot(row["mean"], place, ms=5 if pale else 8, alpha=alpha, **mark)
             axes.hlines(place, row["low"], row["high"], color=look.colour, alpha=alpha / 2, lw=1.5)
@@ -74,6 +76,6 @@ def _in_words(table: pd.DataFrame, name: str, ranked: list[str], density: float)
     lost = means["rewind"] - means["shuffled-mask"]
     words = "; ".join(f"{mask} {lost[mask]:+.1f}" for mask in reversed(ranked))
     return (
-        f"Masks of {density:.1%} density and their checks. What a mask loses, in points, when it is "
-        f"shuffled within its layers, {name}: {words}."
+        f"Masks of {density:.1%} density and their checks. What a mask loses, in points when it "
+        f"is shuffled within its layers, {name}: {words}."
     )
