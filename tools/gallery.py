@@ -21,7 +21,7 @@ import pandas as pd
 from labkit.base.store import Store
 from labkit.experiments.presets import study
 from labkit.experiments.results import tables
-from labkit.figures import arms as figures, pairs
+from labkit.figures import arms as figures, costs, origins, pairs
 from labkit.figures.picture import SERIES, Picture, empty_axes, figure_of, legend_below
 from labkit.papers import claims
 from labkit.papers.claims import ClaimsTable
@@ -123,6 +123,16 @@ PICTURES: dict[str, tuple[str, str, Callable[[pd.DataFrame], Picture]]] = {
         "stability-imp",
         "Linear mode connectivity: tickets rewound to different moments",
         error_by_rewind,
+    ),
+    "origins": (
+        "drawing",
+        "Masks from before and after training, shuffled, with new weights and at random",
+        origins.sanity_checks,
+    ),
+    "birds": (
+        "early-bird",
+        "Early-bird tickets: accuracy against all the arithmetic that it took",
+        costs.does_it_pay,
     ),
 }
 

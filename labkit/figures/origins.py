@@ -48,8 +48,10 @@ def sanity_checks(
             alpha = 0.4 if pale else 1
             axes.plot(row["mean"], place, ms=5 if pale else 8, alpha=alpha, **mark)
             axes.hlines(place, row["low"], row["high"], color=look.colour, alpha=alpha / 2, lw=1.5)
-            handles[look.name] = Line2D([], [], ms=7, **mark)
+            name_of_check = "as it is" if row["treatment"] == "rewind" else look.name
+            handles[name_of_check] = Line2D([], [], ms=7, **mark)
     axes.set_yticks(range(len(ranked)), ranked)
+    axes.set_ylim(-0.5, len(ranked) - 0.5)
     axes.grid(visible=False, axis="y")
     axes.set_xlabel("test accuracy after the last iteration (%)")
     legend_below(figure_of(axes), handles, columns=4)
@@ -76,6 +78,6 @@ def _in_words(table: pd.DataFrame, name: str, ranked: list[str], density: float)
     lost = means["rewind"] - means["shuffled-mask"]
     words = "; ".join(f"{mask} {lost[mask]:+.1f}" for mask in reversed(ranked))
     return (
-        f"Masks of {density:.1%} density and their checks. What a mask loses, in points when it "
+        f"Masks of {density:.1%} density and their checks. What a mask loses in points when it "
         f"is shuffled within its layers, {name}: {words}."
     )

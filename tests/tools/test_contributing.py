@@ -76,7 +76,8 @@ def test_the_front_page_leads_to_everything(root: Path):
     for heading in ("What the lab shows", "What the papers say", "Start", "Lessons", "How to cite"):
         assert re.search(f"^## .*{heading}", readme, re.M), heading
     for page in ("labkit/plain.py", "docs/claims.md", "docs/registration.md", "docs/using.md",
-                 "docs/teaching.md", "docs/deviations.md", "docs/article.md", "CONTRIBUTING.md"):  # fmt: skip
+                 "docs/teaching.md", "docs/deviations.md", "docs/article.md",
+                 "CONTRIBUTING.md"):  # fmt: skip
         assert f"]({page})" in readme and (root / page).is_file(), page
     teaching = (root / "docs" / "teaching.md").read_text("utf-8")
     assert "90 minutes" in teaching and "four weeks" in teaching
