@@ -259,9 +259,8 @@ def _blocks(pairs: pd.DataFrame) -> pd.Series:
     several = [name for name in known if pairs.groupby("run")[name].nunique().max() > 1]
     words = _near_densities(pairs).map(lambda density: f"{100 * density:.0f}% density")
     for name in several:
-        title = (
-            name.replace("_", " ") + " " if name in ("learning_rate", "rewind", "length") else ""
-        )
+        numbers = ("learning_rate", "rewind", "length")
+        title = name.replace("_", " ") + " " if name in numbers else ""
         words = words + ", " + title + pairs[name].astype(str)
     return words
 
