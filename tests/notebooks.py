@@ -116,6 +116,7 @@ def silent_pictures(notebook: NotebookNode) -> list[str]:
     for data in _displayed(notebook):
         found += [kind for kind in data if kind.startswith("image/")]
         tags = re.findall(r"<img [^>]*>", "".join(data.get("text/html", "")))
+        tags = [tag for tag in tags if 'alt="" width="0"' not in tag]  # there is nothing to see
         found += [tag[:80] for tag in tags if not re.search(r'\balt="[^"]', tag)]
     return found
 

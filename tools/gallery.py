@@ -25,7 +25,7 @@ from labkit.experiments.experiment import TREATMENTS
 from labkit.experiments.presets import study
 from labkit.experiments.results import tables
 from labkit.experiments.statistics import estimate
-from labkit.figures import arms as figures, ideas, pairs
+from labkit.figures import arms as figures, ideas, origins, pairs
 from labkit.figures.picture import ARMS, SERIES, Picture, empty_axes, figure_of, legend_below
 from labkit.papers import claims
 from labkit.papers.claims import ClaimsTable
@@ -144,7 +144,7 @@ def tickets_against_new_weights(tickets: pd.DataFrame, picture: Picture) -> str:
     return f"At {ticket['density'].mean():.0%} of the weights, tickets are {told}"
 
 
-def range_of_leads(tickets: pd.DataFrame, picture: Picture) -> str:
+def range_of_leads(_: pd.DataFrame, picture: Picture) -> str:
     """Between which numbers the lead of the first weights lies, over all settings drawn."""
     means = picture.table["difference"]
     return (
@@ -171,6 +171,18 @@ def later_against_first(tickets: pd.DataFrame, picture: Picture) -> str:
     return f"Rewound to {k:,}, tickets of {left:.0%} of the weights are {told}, at rate {rate:g}"
 
 
+def masks_against_their_shuffles(_: pd.DataFrame, picture: Picture) -> str:
+    """What shuffling costs masks drawn after training, and those drawn before it."""
+    means = picture.table.pivot(index="mask", columns="treatment", values="mean")
+    lost = means["rewind"] - means["shuffled-mask"]
+    before = lost.index.str.endswith("before training")
+    return (
+        f"Shuffled within its layers, a mask drawn after training loses {lost[~before].min():.1f} "
+        f"to {lost[~before].max():.1f} points, one drawn before training {lost[before].min():+.1f} "
+        f"to {lost[before].max():+.1f}"
+    )
+
+
 def _arms_of_structured_pruning(tickets: pd.DataFrame) -> Picture:
     return pairs.compare_treatments(tickets, against="fine-tune")
 
@@ -187,6 +199,7 @@ PICTURES: dict[str, tuple[str, Drawing, Finding]] = {
         scratch_against_fine_tuning,
     ),
     "stability": ("stability-imp", accuracy_by_rewind, later_against_first),
+    "origins": ("drawing", origins.sanity_checks, masks_against_their_shuffles),
 }
 
 

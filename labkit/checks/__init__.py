@@ -9,7 +9,9 @@ The docstring of a check states its exercise. An answer that returns None or rai
 NotImplementedError counts as not written yet. No check prints a solution.
 """
 
+from labkit.checks.birds import check_draw_early, check_mask_distance, check_price
 from labkit.checks.judging import NotWritten, Verdict, WrongAnswer
+from labkit.checks.makings import check_collapsed, check_keep_signs, check_same_sign, check_snip
 from labkit.checks.museum import check_audit, check_paired_interval, check_symptoms
 from labkit.checks.pruning import (
     check_global_masks,
@@ -40,16 +42,24 @@ from labkit.checks.tickets import (
     check_reinitialise,
     check_rewind,
 )
-from labkit.checks.welcome import check_density_after, check_experiment, check_papers
+from labkit.checks.welcome import (
+    check_article,
+    check_density_after,
+    check_experiment,
+    check_papers,
+)
 
 __all__ = [
     "NotWritten",
     "Verdict",
     "WrongAnswer",
+    "check_article",
     "check_audit",
+    "check_collapsed",
     "check_controls",
     "check_copies",
     "check_density_after",
+    "check_draw_early",
     "check_early_stop",
     "check_experiment",
     "check_flops_of_narrow_layer",
@@ -58,17 +68,22 @@ __all__ = [
     "check_instability",
     "check_interpolate",
     "check_keep_filters",
+    "check_keep_signs",
+    "check_mask_distance",
     "check_masked_step",
     "check_matching",
     "check_narrow",
     "check_paired_interval",
     "check_papers",
+    "check_price",
     "check_prune_once",
     "check_reinitialise",
     "check_resumed_rates",
     "check_reversal",
     "check_rewind",
+    "check_same_sign",
     "check_scratch_b_iterations",
+    "check_snip",
     "check_stable_from",
     "check_symptoms",
     "check_total_density",

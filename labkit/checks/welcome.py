@@ -119,3 +119,27 @@ def check_papers(answers: Mapping[str, str]) -> None:
         "connectivity": "It starts from values a little later in training.",
     }
     check_choices(answers, right, because)
+
+
+@exercise(
+    "each slip is named, and the sentence without one is left in peace.",
+    "Put the sentence beside the page above, word by word: which word is not there?",
+)
+def check_article(answers: Mapping[str, str]) -> None:
+    """A dictionary: what is wrong with each sentence of an article about these papers? Choose
+    "source", "word", "limit", "setting" or "nothing", each once.
+
+    A "Iterative pruning prunes, fine-tunes and repeats [Li et al.: pruning filters]." B "Random
+    subnetworks exist that train as well as the dense network." C "A ticket reaches the accuracy of
+    the dense network after the same number of iterations." D "The next paper debunked tickets: new
+    weights do as well." E "Structured pruning leaves nothing but a smaller, dense network."
+    """
+    right = {"A": "source", "B": "word", "C": "limit", "D": "setting", "E": "nothing"}
+    because = {
+        "source": "Is the paper in brackets about what the sentence says?",
+        "word": "Is there a word that says the opposite of how such networks are found?",
+        "limit": "Does the paper say exactly, or at most?",
+        "setting": "Were the two experiments the same?",
+        "nothing": "Is every word of it on the page?",
+    }
+    check_choices(answers, right, because)

@@ -162,7 +162,7 @@ LATER: dict[str, dict[str, Study]] = {
         ),
     },
     "heads": {
-        "quick": heads(250, (0,), (0.75,), 5_000),
+        "quick": heads(500, (0,), (0.75,), 10_000),
         "reference": heads(2_000, _SEEDS, (0.25, 0.5, 0.75), 20_000),
     },
 }

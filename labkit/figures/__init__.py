@@ -7,10 +7,11 @@ from labkit.figures.arms import (
     summarise,
 )
 from labkit.figures.birds import mask_distance_map
-from labkit.figures.costs import cost_of_tickets
+from labkit.figures.costs import cost_of_tickets, does_it_pay
 from labkit.figures.layers import kept_per_layer
 from labkit.figures.lines import error_along_line, error_map
 from labkit.figures.maps import pixel_map, weight_histogram
+from labkit.figures.origins import sanity_checks
 from labkit.figures.pairs import (
     compare_treatments,
     difference_by_density,
@@ -32,6 +33,7 @@ __all__ = [
     "cost_of_tickets",
     "difference_by_density",
     "difference_by_learning_rate",
+    "does_it_pay",
     "early_stop_against_density",
     "error_along_line",
     "error_map",
@@ -42,6 +44,7 @@ __all__ = [
     "phase_diagram",
     "phases",
     "pixel_map",
+    "sanity_checks",
     "summarise",
     "weight_histogram",
 ]

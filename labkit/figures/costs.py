@@ -1,12 +1,14 @@
 """What a ticket costs: the arithmetic of finding it, and what each of its trainings then saves."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from labkit.figures.picture import SERIES, Picture, empty_axes, figure_of, legend_below
+from labkit.experiments.statistics import over_seeds
+from labkit.figures.picture import SERIES, Picture, empty_axes, figure_of, legend_below, look_of
 
 LINES = {
     "iterative": "found little by little",
@@ -93,4 +95,107 @@ def _in_words(table: pd.DataFrame) -> str:
         f"nothing. Each of its trainings then costs {last['use']:.3f} of the dense one, so the "
         f"search has paid after {last['iterative_pays']:.1f} of them, or after "
         f"{last['one_shot_pays']:.1f}. Where masks multiply by zeros, it never has."
+    )
+
+
+def with_costs(tickets: pd.DataFrame) -> pd.DataFrame:
+    """The table with what each network has cost, in trainings of its dense network, if zeros cost
+    nothing: `own`, its own training; `search`, the trainings that its mask or widths took; `total`.
+
+    tickets: a table of `labkit.tables`, of one experiment or several. Masks that are drawn at one
+    moment take the dense training until then; others the dense one and all rounds of their chain.
+    New weights in widths that anybody could have chosen beforehand (structured, layer by layer)
+    take no search.
+    """
+    rows = tickets.copy()
+    spent = rows["flops"].astype(float) * rows["iterations"]
+    lineage = ["task", "chain", "seed"]
+    dense = rows["treatment"] == "dense"
+    of_dense = spent.where(dense).groupby([rows[name] for name in lineage]).transform("first")
+    rows["own"] = spent / of_dense
+    linked = rows["own"].where(dense | (rows["treatment"] == rows["between"]))
+    by_round = linked.groupby([rows[name] for name in [*lineage, "round"]]).first()
+    before = by_round.groupby(level=lineage).cumsum() - by_round
+    places = pd.MultiIndex.from_frame(rows[[*lineage, "round"]])
+    rows["search"] = before.reindex(places).to_numpy()
+    rows["search"] = rows["search"].where(rows["at"] == "end", rows["drawn"])
+    fresh = rows["treatment"].str.startswith(("scratch", "reinitialise"))
+    predefined = fresh & (rows["kind"] == "structured") & (rows["scope"] == "layerwise")
+    rows["search"] = rows["search"].where(~(predefined | dense), 0.0)
+    rows["total"] = rows["search"] + rows["own"]
+    return rows
+
+
+def does_it_pay(tickets: pd.DataFrame, reference: pd.DataFrame | None = None) -> Picture:
+    """Test accuracy after the last iteration against all the arithmetic that it took, search
+    included: a mark per arm, of the last round; numbers beside marks say when the mask was drawn,
+    in per cent of the dense training. See `with_costs`.
+
+    tickets, reference: tables of `labkit.tables`, of a study of one network; the reference is pale.
+    Raises ValueError without rows.
+    """
+    tables = [("reference", reference), ("this run", tickets)]
+    known = [(name, _costs(rows)) for name, rows in tables if rows is not None and len(rows)]
+    if not known:
+        raise ValueError("tickets must have at least one row: run the experiment first")
+    axes, handles = empty_axes(8, 4.8), {}
+    for name, table in known:
+        pale = name == "reference" and len(known) > 1
+        for row in table.to_dict("records"):
+            look = look_of(row["treatment"])
+            mark: dict[str, Any] = {
+                "color": look.colour,
+                "marker": look.marker,
+                "alpha": 0.4 if pale else 1,
+            }
+            axes.plot(row["total"], row["mean"], ls="", ms=6 if pale else 8, **mark)
+            axes.vlines(row["total"], row["low"], row["high"], color=look.colour, alpha=0.4, lw=1)
+            handles[look.name] = Line2D([], [], ls="", ms=7, **{**mark, "alpha": 1})
+            if not pale and row["treatment"] != "dense":
+                place = (row["total"], row["mean"])
+                words = f"{100 * row['drawn']:.3g}%"
+                look_of_words: dict[str, Any] = {"textcoords": "offset points", "fontsize": 7}
+                axes.annotate(words, place, (5, 4), **look_of_words)
+    axes.set_xlabel("all arithmetic, search included (trainings of the dense network)")
+    axes.set_ylabel("test accuracy after the last iteration (%)")
+    axes.set_xlim(left=0)
+    legend_below(figure_of(axes), handles, columns=3)
+    name, table = known[-1]
+    summary = _paid_in_words(name, table)
+    return Picture(figure_of(axes), summary, pd.concat(dict(known), names=["run", ""]))
+
+
+def _costs(tickets: pd.DataFrame) -> pd.DataFrame:
+    """A row per arm and moment of drawing, of the last round: accuracy and costs."""
+    rows = with_costs(tickets)
+    last = rows["round"] == rows.groupby(["task", "chain"])["round"].transform("max")
+    rows = rows[last | (rows["treatment"] == "dense")]
+    by = ["criterion", "at", "drawn", "share", "treatment", "density"]
+    # Widths that are found differ a little from seed to seed.
+    rows = rows.assign(
+        density=rows.groupby(["task", "chain", "round"])["density"].transform("mean")
+    )
+    dense = rows[rows["treatment"] == "dense"].drop_duplicates(["task", "seed"])
+    alone = {"criterion": "", "at": "", "drawn": 0.0, "share": 0.0}
+    rows = pd.concat([dense.assign(**alone), rows[rows["treatment"] != "dense"]])
+    table = over_seeds(rows, by, "final_test_accuracy", 100)
+    costs = rows.groupby(by, sort=False)[["search", "own", "total"]].mean().reset_index()
+    return table.merge(costs, on=by)
+
+
+def _paid_in_words(name: str, table: pd.DataFrame) -> str:
+    best = table.loc[table["mean"].idxmax()]
+    dense = table[table["treatment"] == "dense"].iloc[0]
+    cheaper = table[(table["total"] < 1) & (table["treatment"] != "dense")]
+    words = (
+        f"Test accuracy against all arithmetic, {name}: the dense network has {dense['mean']:.1f}% "
+        f"for 1; the highest is {look_of(best['treatment']).name} with {best['mean']:.1f}% for "
+        f"{best['total']:.2f}"
+    )
+    if cheaper.empty:
+        return f"{words}. Nothing costs less than the dense training."
+    first = cheaper.loc[cheaper["mean"].idxmax()]
+    return (
+        f"{words}; of what costs less than the dense training it is "
+        f"{look_of(first['treatment']).name}, {first['mean']:.1f}% for {first['total']:.2f}."
     )

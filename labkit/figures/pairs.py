@@ -252,11 +252,15 @@ def _near_densities(pairs: pd.DataFrame) -> pd.Series:
 
 
 def _blocks(pairs: pd.DataFrame) -> pd.Series:
-    """What each row is compared within, in words: its density, and settings that differ."""
-    several = [name for name in SETTINGS if name in pairs and pairs[name].nunique() > 1]
+    """What each row is compared within, in words: its density, and settings that differ within a
+    run or within the reference; those by which the two differ are told by strong and pale.
+    """
+    known = [name for name in SETTINGS if name in pairs]
+    several = [name for name in known if pairs.groupby("run")[name].nunique().max() > 1]
     words = _near_densities(pairs).map(lambda density: f"{100 * density:.0f}% density")
     for name in several:
-        title = name.replace("_", " ") + " " if name in ("learning_rate", "rewind") else ""
+        numbers = ("learning_rate", "rewind", "length")
+        title = name.replace("_", " ") + " " if name in numbers else ""
         words = words + ", " + title + pairs[name].astype(str)
     return words
 

@@ -179,6 +179,7 @@ COPIES = {"A": "same", "B": "same", "C": "different", "D": "different", "E": "sa
 MATCHES = dict(zip("ABCDE", ["matches", "falls behind", "matches", "falls behind", "matches"]))  # noqa: B905
 
 
+ARTICLE = {"A": "source", "B": "word", "C": "limit", "D": "setting", "E": "nothing"}
 PAPERS = {"A": "rethinking", "B": "lottery", "C": "connectivity"}
 SYMPTOMS = {
     "A": "masked gradients",
@@ -257,6 +258,10 @@ MUTANTS: list[tuple[str, str, Any]] = [
     ("experiment", "field seeds", replace(TINY, pruning=Pruning(rate=0.3), rounds=5, seeds=(3,))),
     ("experiment", "another kind of answer", "tiny"),
     ("papers", "B: connectivity", PAPERS | {"B": "connectivity"}),
+    ("article", "E: word", ARTICLE | {"E": "word"}),
+    ("draw_early", "raises", lambda d, t, m: d[len(d)]),
+    ("keep_signs", "argument changed", lambda w, m: w.mul_(m).sign_()),
+    ("snip", "another kind of answer", lambda w, loss: loss(w)),
     ("symptoms", "A: frozen by value", SYMPTOMS | {"A": "frozen by value"}),
     ("when_tickets_match", "B: matches", MATCHES | {"B": "matches"}),
 ]  # fmt: skip

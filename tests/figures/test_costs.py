@@ -4,8 +4,8 @@ import pandas as pd
 import pytest
 
 from labkit import Store, preset, tables
-from labkit.figures import cost_of_tickets
-from labkit.figures.costs import account
+from labkit.figures import cost_of_tickets, does_it_pay
+from labkit.figures.costs import account, with_costs
 
 
 def chain(
@@ -85,3 +85,73 @@ def test_the_shipped_lottery_obeys_the_law():
     # 20% per round, 10% of the last layer: a thousandth of the weights changes the law that little.
     assert found["iterative_pays"].between(4.9, 5.1).all()
     assert found["use"].tolist() == pytest.approx(found["density"].tolist(), rel=0.05)
+
+
+def arms(**changes: object) -> pd.DataFrame:
+    """Two rounds that halve the weights, with a control, as the tables have them."""
+    rows = chain(0.5, 2)
+    control = rows[rows["round"] == 2].assign(treatment="reinitialise")
+    table = pd.concat([rows, control], ignore_index=True).assign(
+        task="t", chain="c", between="rewind", at="end", drawn=1.0, share=0.0,
+        criterion="magnitude", kind="unstructured", scope="global", draw=0,
+    )  # fmt: skip
+    table["final_test_accuracy"] = 0.9 + 0.01 * table["seed"] - 0.1 * table["round"]
+    return table.assign(**changes)
+
+
+def totals(tickets: pd.DataFrame) -> dict[tuple[int, str], float]:
+    rows = with_costs(tickets)
+    return rows[rows["seed"] == 0].set_index(["round", "treatment"])["total"].to_dict()
+
+
+def test_a_mask_costs_all_trainings_of_its_chain_and_a_control_costs_that_too():
+    found = totals(arms())
+    assert found[0, "dense"] == 1
+    assert found[1, "rewind"] == 1 + 0.5
+    assert found[2, "rewind"] == found[2, "reinitialise"] == 1 + 0.5 + 0.25
+
+
+def test_a_mask_that_is_drawn_at_a_moment_costs_the_dense_training_until_then():
+    found = totals(arms(at="25", drawn=0.25))
+    assert found[0, "dense"] == 1
+    assert found[1, "rewind"] == 0.25 + 0.5
+    assert found[2, "reinitialise"] == 0.25 + 0.25
+    assert totals(arms(at="0", drawn=0.0))[2, "rewind"] == 0.25, "before training"
+
+
+def test_new_weights_in_widths_that_anybody_could_choose_take_no_search():
+    predefined = totals(arms(kind="structured", scope="layerwise"))
+    assert predefined[2, "reinitialise"] == 0.25
+    assert predefined[2, "rewind"] == 1.75
+    assert totals(arms(kind="structured"))[2, "reinitialise"] == 1.75, "a ranking over all layers"
+
+
+def test_only_the_chain_itself_is_searched_through():
+    fine_tuned = arms(between="fine-tune").replace({"treatment": {"rewind": "fine-tune"}})
+    rewound = fine_tuned[fine_tuned["round"] == 1].assign(treatment="rewind", iterations=900)
+    found = totals(pd.concat([fine_tuned, rewound], ignore_index=True))
+    assert found[2, "fine-tune"] == 1.75
+
+
+def test_whether_it_pays_is_drawn_for_the_last_round_with_its_seeds():
+    picture = does_it_pay(arms(), arms(at="0", drawn=0.0))
+    table = picture.table.loc["this run"].set_index("treatment")
+    assert list(table.index) == ["dense", "rewind", "reinitialise"]
+    assert table.loc["rewind", "mean"] == pytest.approx(70.5)
+    assert table.loc["rewind", "total"] == 1.75 and table.loc["rewind", "seeds"] == 2
+    assert set(picture.table.index.get_level_values("run")) == {"reference", "this run"}
+    assert "Nothing costs less than the dense training" in picture.summary
+    assert "re-initialised" in does_it_pay(arms(kind="structured", scope="layerwise")).summary
+    assert picture.figure.axes[0].get_xlabel().startswith("all arithmetic")
+
+
+def test_moments_of_drawing_and_starts_are_kept_apart():
+    early = arms(at="25", drawn=0.25, chain="d")
+    back = early.assign(chain="e", share=0.25)
+    table = does_it_pay(pd.concat([arms(), early, back], ignore_index=True)).table
+    assert len(table) == 1 + 3 * 2, "the dense network once"
+
+
+def test_without_rows_there_is_nothing_to_pay():
+    with pytest.raises(ValueError, match="at least one row"):
+        does_it_pay(pd.DataFrame())

@@ -116,6 +116,16 @@ def test_blocks_name_the_settings_that_differ():
     assert blocks == {"25% density, learning rate 0.1", "25% density, learning rate 0.01"}
 
 
+def test_a_run_and_a_reference_of_another_length_share_their_rows():
+    both = pairs.compare_treatments(
+        tickets(length=150), tickets(length=1_500), against="fine-tune-quarter"
+    )
+    assert set(both.table["block"]) == {"25% density"}
+    lengths = pd.concat([tickets(length=150), tickets(length=1_500)])
+    blocks = set(pairs.compare_treatments(lengths, against="fine-tune-quarter").table["block"])
+    assert blocks == {"25% density, length 150", "25% density, length 1500"}
+
+
 def test_the_summary_tells_the_best_arm_and_whether_there_is_an_interval():
     one = pairs.compare_treatments(tickets(seeds=(0,)), against="fine-tune-quarter").summary
     assert one == (
