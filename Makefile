@@ -8,7 +8,7 @@
 #   make lint         check style and types
 #   make course       student, nbgrader and executed copies of the lessons, in build/course
 #   make site         the executed lessons as web pages, in build/site
-#   make reference    pages of all docstrings and of docs, with a search, in build/reference
+#   make reference    pages of all docstrings and of docs, with a search, in build/site
 #   make figures      figures and numbers of README.md, anew from the shipped results
 #   make address      addresses and tags as pyproject.toml has them; TO=OWNER/REPO makes it a fork
 #   make clean        remove what the above made, .venv included
@@ -56,7 +56,7 @@ course: $(STAMP)
 	$(BIN)/python -m tools.course --execute $(ARGS)
 
 site: $(STAMP)
-	$(BIN)/python -m tools.course --site $(ARGS)
+	$(BIN)/python -m tools.site $(ARGS)
 
 reference: $(STAMP)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet

@@ -1,8 +1,7 @@
-"""One source, three products: what a lecturer hands out is made from the lessons, never by hand.
+"""One source, two products: what a lecturer hands out is made from the lessons, never by hand.
 
 python -m tools.course [LESSON ...]          student and nbgrader copies, in build/course
 python -m tools.course --execute [LESSON ...]  and executed copies with static figures
-python -m tools.course --site [LESSON ...]     and from those, HTML pages in build/site
 
 An exercise in a lesson is a heading that tells difficulty and minutes, a cell that ends in a check
 of `labkit.checks`, and its solution in a cell tagged `solution`. Notebooks are dictionaries here,
@@ -90,18 +89,6 @@ A point for each: the expectation, the control and the number of seeds are writt
 the arms differ in one setting and are compared seed by seed, with an interval; the conclusion
 claims no more than the interval allows, and says how the experiment differs from the paper's.
 ### END SOLUTION"""
-_INDEX = """\
-<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><title>The Lottery Ticket Lab</title>
-<meta name="viewport" content="width=device-width, initial-scale=1"><style>
-body {{ font: 16px/1.5 system-ui, sans-serif; color: #111; background: #fff; max-width: 44rem;
-       margin: 2rem auto; padding: 0 1rem }}
-</style></head><body><h1>The Lottery Ticket Lab</h1>
-<p>The lessons as they ran, to read without installing anything.</p>
-<ol>
-{lessons}
-</ol></body></html>
-"""
 
 
 def read(path: Path) -> Notebook:
@@ -300,27 +287,23 @@ def copy_pictures(folder: Path) -> None:
 
 def execute(path: Path, folder: Path) -> Path:
     """Run a lesson in its own folder and write it with static figures; returns the new path."""
-    _nbconvert("notebook", path, folder, "--execute", "--ExecutePreprocessor.timeout=1800")
+    nbconvert("notebook", path, folder, "--execute", "--ExecutePreprocessor.timeout=1800")
     return write(static(read(folder / path.name)), folder / path.name)
 
 
-def write_site(executed: Sequence[Path], folder: Path) -> Path:
-    """Write a page per executed lesson and a page that lists them; returns the latter."""
-    entries = []
-    for path in executed:
-        _nbconvert("html", path, folder)
-        page = folder / f"{path.stem}.html"
-        text = re.sub(r'href="(\w+)\.ipynb', r'href="\1.html', page.read_text(encoding="utf-8"))
-        page.write_text(text.replace("<html>", '<html lang="en">'), encoding="utf-8")
-        entries.append(f'<li><a href="{page.name}">{html.escape(title(read(path)))}</a></li>')
-    index = folder / "index.html"
-    index.write_text(_INDEX.format(lessons="\n".join(entries)), encoding="utf-8")
-    return index
-
-
-def _nbconvert(kind: str, path: Path, folder: Path, *options: str) -> None:
+def nbconvert(kind: str, path: Path, folder: Path, *options: str) -> None:
+    """Convert a notebook by Jupyter's own tool, into a folder."""
     command = [sys.executable, "-m", "nbconvert", "--log-level=WARN", "--to", kind, *options]
     subprocess.run([*command, f"--output-dir={folder.resolve()}", str(path)], check=True)
+
+
+def chosen(names: Sequence[str]) -> list[Path]:
+    """The lessons of these names, all without names. Raises ValueError for a name unknown."""
+    lessons = sorted((ROOT / "notebooks").glob("*.ipynb"))
+    known = {path.stem for path in lessons}
+    if unknown := set(names) - known:
+        raise ValueError(f"lessons must be among {', '.join(sorted(known))}, not {sorted(unknown)}")
+    return [path for path in lessons if path.stem in (names or known)]
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -328,20 +311,17 @@ def main(words: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m tools.course", description=__doc__)
     parser.add_argument("lessons", nargs="*", help="names such as 01_pruning; none means all")
     parser.add_argument("--execute", action="store_true", help="run the lessons, too")
-    parser.add_argument("--site", action="store_true", help="run them and make HTML pages")
     parser.add_argument("--folder", type=Path, default=ROOT / "build", help="where to write")
     arguments = parser.parse_args(words)
-    lessons = sorted((ROOT / "notebooks").glob("*.ipynb"))
-    known = {path.stem for path in lessons}
-    if unknown := set(arguments.lessons) - known:
-        parser.error(f"lessons must be among {', '.join(sorted(known))}, not {sorted(unknown)}")
-    chosen = [path for path in lessons if path.stem in (arguments.lessons or known)]
+    try:
+        lessons = chosen(arguments.lessons)
+    except ValueError as error:
+        parser.error(str(error))
     course = arguments.folder / "course"
-    write_course(chosen, course)
-    if arguments.execute or arguments.site:
-        executed = [execute(path, course / "executed") for path in chosen]
-        if arguments.site:
-            print(write_site(executed, arguments.folder / "site"))
+    write_course(lessons, course)
+    if arguments.execute:
+        for path in lessons:
+            execute(path, course / "executed")
     print(course)
 
 

@@ -336,14 +336,6 @@ def test_widgets_become_what_they_showed():
     assert "widgets" not in notebook["metadata"]
 
 
-def test_a_page_and_a_list_are_made_of_an_executed_lesson(light_lesson: Path, tmp_path: Path):
-    index = course.write_site([light_lesson], tmp_path)
-    page = (tmp_path / "light.html").read_text("utf-8")
-    assert '<a href="light.html">Lottery tickets</a>' in index.read_text("utf-8")
-    assert 'href="01_pruning.html"' in page or "01_pruning" not in page
-    assert '.ipynb"' not in re.sub(r'href="https?://[^"]*"', "", page)
-
-
 def test_the_command_builds_the_chosen_lessons(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     course.main(["00_welcome", "--folder", str(tmp_path)])
     assert sorted(os.listdir(tmp_path / "course" / "student")) == ["00_welcome.ipynb", "ideas"]
