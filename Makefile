@@ -73,9 +73,12 @@ $(STAMP): pyproject.toml constraints.txt
 
 # The newest versions, to be committed once `make test` passes with them. Settings of this machine
 # (extra indexes, local wheels) are left out, so that the versions exist for everybody.
+# (mkdocstrings ended for Python 3.10 before pymdown-extensions 12, with which it does not work.)
 constraints:
 	test -x $(BIN)/uv || { $(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip install --quiet uv; }
-	env -u UV_FIND_LINKS -u UV_INDEX -u UV_EXTRA_INDEX_URL $(BIN)/uv pip compile --no-config \
+	echo "pymdown-extensions<12; python_version < '3.11'" | \
+		env -u UV_FIND_LINKS -u UV_INDEX -u UV_EXTRA_INDEX_URL $(BIN)/uv pip compile --no-config \
+		--constraint /dev/stdin \
 		--universal --python-version 3.10 --no-header --no-annotate --upgrade --quiet --all-extras \
 		--output-file constraints.txt pyproject.toml
 

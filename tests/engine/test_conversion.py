@@ -262,15 +262,14 @@ def test_a_narrowed_network_is_a_plain_and_smaller_module(name: str) -> None:
 def test_a_narrowed_network_is_exported_to_onnx() -> None:
     onnx = pytest.importorskip("onnx", reason="onnx and onnxscript are not installed")
     pytest.importorskip("onnxscript")
-    from onnx.reference import ReferenceEvaluator
-
+    evaluator = pytest.importorskip("onnx.reference").ReferenceEvaluator
     network = Population.from_module(own("class"))
     small = narrow(network, pruned(network, "structured")).eval().to_module()
     file = io.BytesIO()
     torch.onnx.export(small, (IMAGES,), dynamo=True, verbose=False).save(file)
     model = onnx.load_from_string(file.getvalue())
     (input_,) = model.graph.input
-    (found,) = ReferenceEvaluator(model).run(None, {input_.name: IMAGES.numpy()})
+    (found,) = evaluator(model).run(None, {input_.name: IMAGES.numpy()})
     torch.testing.assert_close(torch.from_numpy(found), small(IMAGES), rtol=1e-3, atol=1e-4)
 
 
