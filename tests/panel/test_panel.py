@@ -42,7 +42,6 @@ from labkit.panel.controls import LEFT
 from labkit.panel.panel import Panel
 from labkit.panel.questions import QUESTIONS, Question
 from labkit.panel.rows import ROWS
-from tests.synthetic import stub
 
 TINY = Experiment(
     task=Task(
