@@ -759,6 +759,11 @@ def test_a_cell_that_is_run_again_closes_what_it_showed(
 # --- Ten thousand changes -----------------------------------------------------------------------
 
 
+def stub(study: list[Experiment]) -> Iterator[Progress | Finished]:
+    for number in range(3):
+        yield Progress(number, 3, 0)
+
+
 class Changes(RuleBasedStateMachine):
     """Any controls in any order: each state is valid or says why not."""
 
