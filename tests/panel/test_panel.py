@@ -32,7 +32,7 @@ from labkit.experiments.experiment import Experiment, Task, all_trials
 from labkit.experiments.forecast import Forecast
 from labkit.experiments.presets import NAMES, SIZES
 from labkit.experiments.results import tables
-from labkit.experiments.running import Progress
+from labkit.experiments.running import Finished, Progress
 from labkit.experiments.statistics import interval
 from labkit.experiments.words import as_python
 from labkit.panel import clock as clock_module, panel as panel_module, shown
