@@ -95,7 +95,7 @@ def one(tensors: State, i: int) -> State:
     return {name: tensor[i] if tensor.ndim else tensor for name, tensor in tensors.items()}
 
 
-def stub(trial: Trial) -> dict[str, Any]:
+def made_up(trial: Trial) -> dict[str, Any]:
     """What the store holds of a trained trial, the numbers made up."""
     return {
         "trial": trial.describe(),

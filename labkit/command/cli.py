@@ -13,7 +13,6 @@ import os
 import shlex
 import sys
 import tempfile
-from collections import Counter
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing, suppress
 from dataclasses import replace
@@ -284,7 +283,7 @@ def _compare(name: str, run: "Tables") -> "tuple[Tables | None, ClaimsTable]":
 
 
 def _train(arguments: argparse.Namespace) -> int:
-    from labkit.experiments.mishaps import in_words
+    from labkit.experiments.mishaps import told
 
     study = _chosen_study(arguments)
     store = _store(arguments, writing=True)
@@ -295,9 +294,8 @@ def _train(arguments: argparse.Namespace) -> int:
         results = _follow_on_cluster(title, study, store, arguments)
     print(_summary(results.tickets))
     print(f"\nMeans over seeds and draws. Results are in {store.folder}")
-    befell = Counter(map(in_words, results.tickets.to_dict("records")))
-    for words in sorted(befell.keys() - {""}):
-        print(f"{befell[words]} of {befell.total()} networks: {words}")
+    for words in told(results.tickets):
+        print(words)
     return DONE
 
 

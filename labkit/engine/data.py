@@ -135,7 +135,7 @@ class Data:
 def validate_name(name: str) -> None:
     """Check a data set's name without reading anything; ValueError lists the known names."""
     own_folder = isinstance(name, str) and name.startswith(FOLDER) and name != FOLDER
-    if name not in NAMES and not own_folder:
+    if not own_folder and not (isinstance(name, str) and name in NAMES):
         known = ", ".join(NAMES)
         raise ValueError(f"name of a data set must be one of {known}, {FOLDER}PATH, not {name!r}")
 

@@ -4,12 +4,16 @@ A network may diverge, lose all weights of a layer to pruning, or answer every i
 accuracy looks like any other, so the stored ticket, the tables and whoever follows a run say so.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
 from labkit.engine.networks import Masks, State
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # As a result reads from before mishaps were told.
 UNKNOWN: dict[str, Any] = {"diverged": False, "empty_layers": 0, "one_class": False}
@@ -42,3 +46,17 @@ def in_words(ticket: Mapping[str, Any]) -> str:
     if ticket["one_class"] and not ticket["diverged"]:
         words.append("gives all test images one answer")
     return ", ".join(words)
+
+
+def told(table: "pd.DataFrame") -> list[str]:
+    """What befell the networks of a table of `labkit.tables`, and how many of them, in words."""
+    known = [name for name in UNKNOWN if name in table]
+    if not known or table.empty:
+        return []
+    names = ["task", "chain", "seed", "round", "treatment", "draw"]
+    networks = table.drop_duplicates([name for name in names if name in table])
+    befell = Counter(map(in_words, networks[known].to_dict("records")))
+    return [
+        f"{befell[words]} of {len(networks)} networks: {words}"
+        for words in sorted(befell.keys() - {""})
+    ]

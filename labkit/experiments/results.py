@@ -39,7 +39,7 @@ class Tables:
     evaluation, so training was too short to see it. `instability` is the mean over pairs of copies
     (test error; `train_instability`: training error), missing where it was not analysed.
     `diverged`, `empty_layers` and `one_class` are told by `labkit.experiments.mishaps`, and none is
-    in results from before.
+    in results from before; all three tables have them, of the network.
     """
 
     tickets: pd.DataFrame
@@ -86,12 +86,14 @@ def _tables(e: Experiment, store: Store) -> tuple[pd.DataFrame, pd.DataFrame, pd
             if row in tickets:
                 tickets[row] |= found
                 label["density"] = tickets[row]["density"]
+                label |= {name: tickets[row][name] for name in UNKNOWN}
             label["statistics"] = e.instability.statistics
             paths += [{**label, **path} for path in result["paths"]]
         else:
             steps = result["curve"]["iteration"]
             label |= {"iterations": steps[-1] - trial.start, "density": result["ticket"]["density"]}
             tickets[row] = {**label, **UNKNOWN, **result["ticket"]}
+            label |= {name: tickets[row][name] for name in UNKNOWN}
             curves.append({**label, **{name: result["curve"][name] for name in CURVE}})
     return pd.DataFrame(list(tickets.values())), _spread(curves), _spread(paths)
 

@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, NullLocator
 
 from labkit.experiments.statistics import over_seeds
-from labkit.figures.picture import Picture, empty_axes, figure_of, look_of
+from labkit.figures.picture import Picture, empty_axes, figure_of, look_of, with_mishaps
 
 POINTS = 100  # of a learning curve, at most
 TICKS = (1, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01)  # densities
@@ -39,7 +39,7 @@ def accuracy_against_density(
             f"Test accuracy against density: the highest mean is that of the {name} network at "
             f"{100 * best['density']:.1f}% density, {best['mean']:.2f}%."
         )
-    return picture
+    return with_mishaps(picture, tickets, reference)
 
 
 def early_stop_against_density(
@@ -56,7 +56,7 @@ def early_stop_against_density(
             f" The ticket is fastest at {100 * best['density']:.1f}% density, after "
             f"{best['mean']:,.0f} iterations."
         )
-    return picture
+    return with_mishaps(picture, tickets, reference)
 
 
 def learning_curves(
@@ -97,7 +97,7 @@ def learning_curves(
     first = look_of(ranking.index[0]).name
     what = column.replace("_", " ")
     summary = f"{what.capitalize()} during training at {percent:.1f}% density: {first} leads."
-    return Picture(figure_of(axes), summary, table)
+    return with_mishaps(Picture(figure_of(axes), summary, table), rows)
 
 
 def summarise(tickets: pd.DataFrame, column: str, scale: float = 1) -> pd.DataFrame:

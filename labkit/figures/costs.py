@@ -8,7 +8,15 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from labkit.experiments.statistics import over_seeds
-from labkit.figures.picture import SERIES, Picture, empty_axes, figure_of, legend_below, look_of
+from labkit.figures.picture import (
+    SERIES,
+    Picture,
+    empty_axes,
+    figure_of,
+    legend_below,
+    look_of,
+    with_mishaps,
+)
 
 LINES = {
     "iterative": "found little by little",
@@ -78,7 +86,7 @@ def cost_of_tickets(tickets: pd.DataFrame) -> Picture:
         for name, look in zip(LINES.values(), SERIES, strict=False)
     }
     legend_below(figure_of(axes), handles, columns=3)
-    return Picture(figure_of(axes), _in_words(table), table)
+    return with_mishaps(Picture(figure_of(axes), _in_words(table), table), tickets)
 
 
 def _ticks_of(axes: Axes, densities: Sequence[float]) -> None:

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from labkit.engine.networks import outline
-from labkit.figures.picture import SERIES, Picture, legend_below
+from labkit.figures.picture import SERIES, Picture, legend_below, with_mishaps
 
 
 def dense_widths(network: str) -> list[int]:
@@ -44,7 +44,7 @@ def kept_per_layer(tickets: pd.DataFrame, reference: pd.DataFrame | None = None)
     panels[0].set_ylabel("neurons or filters")
     legend_below(figure, handles, columns=2)
     table = _means(layers)
-    return Picture(figure, _in_words(table), table)
+    return with_mishaps(Picture(figure, _in_words(table), table), tickets, reference)
 
 
 def _arms(tickets: pd.DataFrame, run: str) -> pd.DataFrame:

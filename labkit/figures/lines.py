@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 
 from labkit.base.validation import choice
 from labkit.engine.connectivity import Surface
-from labkit.figures.picture import SERIES, Picture
+from labkit.figures.picture import SERIES, Picture, with_mishaps
 
 ERRORS = dict(zip(("test", "train"), SERIES, strict=False))
 LEVELS = (0, 2, 3, 4, 5, 6, 8, 10, 14, 20, 30, 50, 70, 100)  # errors (%), close in the valleys
@@ -54,7 +54,7 @@ def error_along_line(paths: pd.DataFrame, by: str = "rewind") -> Picture:
     rates = set(paths.get("learning_rate", ())) if by != "learning_rate" else set()
     rate = f", learning rate {rates.pop():g}" if len(rates) == 1 else ""
     summary = f"Error on the line between two copies{rate}, {each}. {words}."
-    return Picture(figure, summary, pd.concat(rows, ignore_index=True))
+    return with_mishaps(Picture(figure, summary, pd.concat(rows, ignore_index=True)), paths)
 
 
 def _draw_lines(axes: Axes, group: pd.DataFrame, means: pd.DataFrame) -> None:

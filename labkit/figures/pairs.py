@@ -19,7 +19,15 @@ from matplotlib.ticker import FuncFormatter, NullLocator
 from labkit.experiments.results import SETTINGS
 from labkit.experiments.statistics import MARGIN, NEAR, estimate, interval
 from labkit.figures.arms import TICKS
-from labkit.figures.picture import SERIES, Picture, empty_axes, figure_of, legend_below, look_of
+from labkit.figures.picture import (
+    SERIES,
+    Picture,
+    empty_axes,
+    figure_of,
+    legend_below,
+    look_of,
+    with_mishaps,
+)
 
 KINDS = dict(zip(("unstructured", "structured"), SERIES, strict=False))
 THIS_RUN, REFERENCE = "this run", "reference"
@@ -69,7 +77,7 @@ def compare_treatments(
     left.set_xlabel(column.replace("final_test", "test").replace("_", " ") + " (%)")
     right.set_xlabel(f"paired difference (points)\nto {look_of(against).name}")
     _explain(figure, table)
-    return Picture(figure, _best_in_words(table, against), table)
+    return with_mishaps(Picture(figure, _best_in_words(table, against), table), tickets, reference)
 
 
 def difference_by_learning_rate(
@@ -123,7 +131,7 @@ def difference_by_learning_rate(
     ]
     table = table.drop(columns=["mean", "low", "high"])  # of the accuracy
     summary = f"{names[0].upper()}{names[1:]}, {table['run'].iloc[0]}: {'; '.join(words)}."
-    return Picture(figure, summary, table)
+    return with_mishaps(Picture(figure, summary, table), tickets, reference)
 
 
 def difference_by_density(
@@ -183,7 +191,7 @@ def difference_by_density(
     names = f"{look_of(arm).name} minus {look_of(against).name}"
     panels[0].set_ylabel(f"{names} (points)")
     legend_below(figure, handles, columns=3)
-    return Picture(figure, _leads_in_words(table, names), table)
+    return with_mishaps(Picture(figure, _leads_in_words(table, names), table), tickets)
 
 
 def _leads_in_words(table: pd.DataFrame, names: str) -> str:

@@ -17,7 +17,10 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from labkit.experiments.mishaps import told
+
 ROWS = 200  # of a table, where a page shows it
+ALARM = "#B00020"  # of what a reader must not miss; it is said in words
 
 
 @dataclass(frozen=True)
@@ -121,6 +124,20 @@ class Picture:
         )
 
     _repr_html_ = to_html
+
+
+def with_mishaps(
+    picture: Picture, drawn: pd.DataFrame, reference: pd.DataFrame | None = None
+) -> Picture:
+    """The picture, which says above its axes and in its summary what went wrong without an error in
+    the networks of the tables that it draws: nothing where all is well.
+    """
+    behind = told(reference) if reference is not None else []
+    words = [*told(drawn), *(f"In the reference {some}" for some in behind)]
+    if words:
+        picture.summary += f" {'. '.join(words)}."
+        picture.figure.suptitle("\n".join(words), fontsize="small", color=ALARM)
+    return picture
 
 
 def with_whole_numbers(table: pd.DataFrame) -> pd.DataFrame:

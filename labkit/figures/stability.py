@@ -26,7 +26,7 @@ from labkit.experiments.statistics import (
     over_seeds,
     verdict,
 )
-from labkit.figures.picture import SERIES, Picture, empty_axes, figure_of
+from labkit.figures.picture import SERIES, Picture, empty_axes, figure_of, with_mishaps
 
 KINDS = {"unstructured": "single weights", "structured": "whole units"}
 CONTROLS = ("reinitialise", "scratch-e")  # two names of one thing: fresh weights, same epochs
@@ -69,7 +69,7 @@ def instability_against_rewind(
     figure_of(axes).legend(loc="outside lower center", **look)
     words = "; ".join(f"{name}: {_stable_from(arm)}" for name, arm in table.groupby("arm"))
     summary = f"Instability against the iteration from which copies part. {words}."
-    return Picture(figure_of(axes), summary, table)
+    return with_mishaps(Picture(figure_of(axes), summary, table), tickets, reference)
 
 
 def _with_arms(tickets: pd.DataFrame) -> pd.DataFrame:
@@ -175,7 +175,7 @@ def phase_diagram(tickets: pd.DataFrame, treatment: str = "rewind") -> Picture:
         fontsize="small",
         loc="left",
     )
-    return Picture(figure, _phases_in_words(table), table)
+    return with_mishaps(Picture(figure, _phases_in_words(table), table), tickets)
 
 
 def phases(tickets: pd.DataFrame, treatment: str = "rewind") -> pd.DataFrame:
@@ -306,7 +306,7 @@ def contradiction_map(tickets: pd.DataFrame, column: str = "final_test_accuracy"
         how="left",
         on="learning_rate",
     )
-    return Picture(figure, _contradictions_in_words(table, unstable), shown)
+    return with_mishaps(Picture(figure, _contradictions_in_words(table, unstable), shown), tickets)
 
 
 def contradictions(tickets: pd.DataFrame, column: str = "final_test_accuracy") -> pd.DataFrame:

@@ -18,7 +18,7 @@ from labkit.command import doctor
 from labkit.command.doctor import examine
 from labkit.experiments import presets
 from labkit.experiments.experiment import REWIND, Experiment, Trial, all_trials
-from tests.synthetic import stub
+from tests.synthetic import made_up
 
 
 def send(results: dict[str, Any], path: Path) -> None:
@@ -118,7 +118,7 @@ def test_bundled_files_that_are_damaged_or_missing_are_named(data):
 
 def test_results_must_be_those_of_the_networks_they_are_filed_under(data):
     first, second = trials()[:2]
-    good = {trial.key: stub(trial) for trial in (first, second)}
+    good = {trial.key: made_up(trial) for trial in (first, second)}
     send(good, data / "results/lottery.zip")
     assert "ok shipped results: 2 in lottery.zip are those of their names" in findings()
     assert re.search(r"note shipped results: 2 of \d+ of lottery \(reference\)", findings())
@@ -133,13 +133,13 @@ def test_results_must_be_those_of_the_networks_they_are_filed_under(data):
 
 def test_results_that_no_preset_asks_for_are_noted(data):
     odd = Trial(replace(Experiment(), evaluate_every=3), 0, 0, REWIND)
-    send({odd.key: stub(odd)}, data / "results/old.zip")
+    send({odd.key: made_up(odd)}, data / "results/old.zip")
     assert "note shipped results: no preset asks for 1 in old.zip" in findings()
 
 
 def test_a_damaged_archive_of_results_is_named(data):
     trial, path = trials()[0], data / "results/lottery.zip"
-    send({trial.key: stub(trial)}, path)
+    send({trial.key: made_up(trial)}, path)
     whole = path.read_bytes()
     for damaged in (b"PK, perhaps", whole[:-30], whole[:60] + b"\0" * 20 + whole[80:]):
         path.write_bytes(damaged)
@@ -156,7 +156,7 @@ def test_a_damaged_archive_of_results_is_named(data):
 
 def test_a_foreign_archive_of_results_is_named_and_left_out(data):
     trial = trials()[0]
-    ship({trial.key: stub(trial)}, data / "results/foreign.zip")
+    ship({trial.key: made_up(trial)}, data / "results/foreign.zip")
     found = findings()
     assert re.search(r"note shipped results: .*foreign.zip is foreign .* left out", found)
     assert re.search(r"note shipped results: 0 of \d+ of lottery \(reference\)", found)
@@ -171,9 +171,9 @@ def test_a_store_that_cannot_be_written_and_damaged_entries_are_wrong(data, tmp_
 
 def test_a_result_in_the_store_must_be_the_answer_to_its_key(data, tmp_path):
     first, second = trials()[:2]
-    Store().put(first.key, stub(first))
+    Store().put(first.key, made_up(first))
     assert "WRONG store" not in findings()
-    Store().put(second.key, stub(first))
+    Store().put(second.key, made_up(first))
     assert re.findall(r"WRONG store: (.*) is not the answer", findings()) == [
         str(tmp_path / "store" / f"{second.key}.json")
     ]

@@ -504,6 +504,14 @@ def test_the_test_set_is_read_of_the_last_weights_and_of_the_early_ones(name: st
         torch.testing.assert_close(stop.test.loss[replica], tests[number].loss[replica])
 
 
+@pytest.mark.parametrize("name", SHAPES)
+def test_of_no_examples_nothing_is_known(name: str) -> None:
+    network = build(name, SHAPES[name], 3, 2)
+    found = evaluate_on(network, DATA[name], DATA[name].test[:0])
+    assert found.loss.isnan().all() and found.accuracy.isnan().all()
+    assert found.answers.tolist() == [0, 0]
+
+
 def test_an_evaluation_can_be_left_between_its_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training, "EVALUATED", 1)  # a hundred images at a time
     data = random_data((1, 8, 8), sizes=(60, 130, 250))  # validation in 2 pieces, test in 3

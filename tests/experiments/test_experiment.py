@@ -125,6 +125,12 @@ def test_what_has_no_end_is_refused_at_once(endless):
         Experiment(seeds=endless)
 
 
+def test_an_array_is_no_name():
+    for make in (Task, Recipe, lambda name: Task(network=name), lambda name: Pruning(kind=name)):
+        with pytest.raises(ValueError, match=r"must be one of .*, not array\(\[0, 1\]\)"):
+            make(np.arange(2))
+
+
 def test_an_unknown_data_set_is_an_error_that_lists_the_known():
     with pytest.raises(ValueError, match=r"data set must be one of mnist, .*, not 'imagenet'"):
         Task(dataset="imagenet")

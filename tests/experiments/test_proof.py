@@ -16,7 +16,7 @@ from labkit.experiments.experiment import TREATMENTS, Experiment, Trial, all_tri
 from labkit.experiments.proof import proves, result_of
 from labkit.experiments.results import tables
 from labkit.experiments.scheduling import missing
-from tests.synthetic import SGD, finish, stub
+from tests.synthetic import SGD, finish, made_up
 
 
 def test_every_shipped_result_proves_its_key(root: Path):
@@ -125,7 +125,7 @@ junk = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.
 @given(data=st.data(), value=junk)
 def test_a_description_that_was_tampered_with_proves_nothing(data: st.DataObject, value: Any):
     trial = Trial(Experiment(treatments=("reinitialise",)), 0, 1, TREATMENTS["reinitialise"])
-    result = stub(trial)
+    result = made_up(trial)
     assert proves(result, trial.key)
     part = result["trial"]
     while isinstance(part, dict):

@@ -404,6 +404,25 @@ def test_a_damaged_entry_is_trained_again_with_a_warning(store: Store) -> None:
     pd.testing.assert_frame_equal(again.tickets, expected.tickets, rtol=1e-3)
 
 
+@pytest.mark.parametrize("suffix", ["json", "pt"])
+def test_what_lost_one_of_a_company_is_trained_again_in_that_company(
+    suffix: str, store: Store
+) -> None:
+    """Killed between two results of one population, say: alone, the other would end elsewhere."""
+    expected = finish(RESNET, store)
+    dense = Trial(RESNET, 1, 0, REWIND)
+    (store.folder / f"{dense.key}.{suffix}").unlink()
+    for trial in RESNET.trials(1)[: suffix == "pt"]:  # which needs those weights
+        (store.folder / f"{trial.key}.json").unlink()
+    assert {trial.seed for trial in missing(RESNET, store) if trial.round == 0} == {3, 1}
+    assert_same(finish(RESNET, store), expected)
+
+
+def test_what_was_trained_in_other_company_stays(store: Store) -> None:
+    finish(replace(RESNET, seeds=(3,)), store)
+    assert {trial.seed for trial in missing(RESNET, store)} == {1}
+
+
 def test_damaged_weights_whose_result_is_whole_are_trained_again(store: Store) -> None:
     finish(replace(LENET, rounds=1), store)
     path = store.folder / f"{Trial(LENET, 0, 1, REWIND).key}.pt"

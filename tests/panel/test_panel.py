@@ -32,7 +32,7 @@ from labkit.experiments.experiment import Experiment, Task, all_trials
 from labkit.experiments.forecast import Forecast
 from labkit.experiments.presets import NAMES, SIZES
 from labkit.experiments.results import tables
-from labkit.experiments.running import Progress
+from labkit.experiments.running import Finished, Progress
 from labkit.experiments.statistics import interval
 from labkit.experiments.words import as_python
 from labkit.panel import clock as clock_module, panel as panel_module, shown
@@ -42,7 +42,6 @@ from labkit.panel.controls import LEFT
 from labkit.panel.panel import Panel
 from labkit.panel.questions import QUESTIONS, Question
 from labkit.panel.rows import ROWS
-from tests.synthetic import stub
 
 TINY = Experiment(
     task=Task(
@@ -758,6 +757,11 @@ def test_a_cell_that_is_run_again_closes_what_it_showed(
 
 
 # --- Ten thousand changes -----------------------------------------------------------------------
+
+
+def stub(study: list[Experiment]) -> Iterator[Progress | Finished]:
+    for number in range(3):
+        yield Progress(number, 3, 0)
 
 
 class Changes(RuleBasedStateMachine):

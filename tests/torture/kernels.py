@@ -10,7 +10,6 @@ import time
 from pathlib import Path
 from queue import Empty
 from random import Random
-from typing import Any
 
 from jupyter_client import BlockingKernelClient, KernelManager
 
@@ -49,9 +48,11 @@ def torture(count: int, seed: int, folder: Path) -> list[Figure]:
     dice, began = Random(seed), time.monotonic()
     os.environ["PYTHONPATH"] = os.pathsep.join(["", *sys.path])[1:]
     managers = [KernelManager(kernel_name="python3") for _ in range(count)]
+    clients: list[BlockingKernelClient] = []
     share = count / len(os.sched_getaffinity(0))
     try:
-        clients = [_start(manager, folder / str(n), dice) for n, manager in enumerate(managers)]
+        for number, manager in enumerate(managers):
+            clients.append(_start(manager, folder / str(number), dice))
         slowest = 0.0
         for number, client in enumerate(clients):
             state, stop = _answer(client, began + PATIENCE)
@@ -59,6 +60,8 @@ def torture(count: int, seed: int, folder: Path) -> list[Figure]:
             heard.count(stop < STOP * max(1.0, share), f"kernel {number}: {stop:.1f} s")
             slowest = max(slowest, stop)
     finally:
+        for client in clients:
+            client.stop_channels()
         for manager in managers:
             manager.shutdown_kernel(now=True)
     finished.note = f"all in {time.monotonic() - began:,.0f} s"
@@ -66,9 +69,9 @@ def torture(count: int, seed: int, folder: Path) -> list[Figure]:
     return [finished, heard]
 
 
-def _start(manager: KernelManager, store: Path, dice: Random) -> Any:
+def _start(manager: KernelManager, store: Path, dice: Random) -> BlockingKernelClient:
     manager.start_kernel()
-    client = manager.client()
+    client: BlockingKernelClient = manager.client()
     client.start_channels()
     client.execute(CODE.format(seed=dice.randrange(1_000), store=str(store)))
     return client

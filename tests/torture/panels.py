@@ -15,6 +15,7 @@ from random import Random
 from ipywidgets import Button, Widget
 
 from labkit.base.store import Store
+from labkit.engine.data import TORCHVISION
 from labkit.engine.pruning import Pruning
 from labkit.experiments.experiment import Experiment, Task
 from labkit.panel.panel import Panel
@@ -110,7 +111,9 @@ def _act(panel: Panel, dice: Random) -> str:
     if isinstance(part, Button):
         part.click()
     elif hasattr(part, "options"):
-        part.index = dice.randrange(len(part.options))
+        values = [option[1] if isinstance(option, tuple) else option for option in part.options]
+        here = [n for n, value in enumerate(values) if str(value) not in TORCHVISION]
+        part.index = dice.choice(here)  # what is not here would be downloaded
     elif isinstance(part.value, bool):
         part.value = dice.random() < 0.5
     elif isinstance(part.value, str):
@@ -122,7 +125,8 @@ def _act(panel: Panel, dice: Random) -> str:
 
 def _is_sound(panel: Panel) -> bool:
     refused = "cannot be run" in panel.setting.value
-    failed = panel.session.state == "failed" and "must" not in panel.session.error
+    in_words = re.match("(Value|Data|Store)Error: ", panel.session.error)
+    failed = panel.session.state == "failed" and not in_words
     return refused == (panel.experiment is None) and not failed
 
 

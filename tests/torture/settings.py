@@ -9,14 +9,13 @@ import contextlib
 import io
 import itertools
 import re
-import signal
-import sys
 import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -26,8 +25,9 @@ from labkit.command.cli import main
 from labkit.engine.connectivity import Instability
 from labkit.engine.pruning import CRITERIA, Pruning
 from labkit.engine.training import Recipe
+from labkit.experiments import running
 from labkit.experiments.experiment import CHAINS, TREATMENTS, Experiment, Task
-from labkit.experiments.running import run
+from labkit.experiments.running import Event, run
 from labkit.experiments.words import as_python, settings_in_words, with_settings
 from tests.torture.figures import Figure
 from tests.torture.limits import Watch, little_memory
@@ -204,7 +204,11 @@ def _in_words(dice: Random, folder: Path, figure: Figure) -> str:
     out, err = io.StringIO(), io.StringIO()
     told = f"labkit {' '.join(words)!r:.300}"
     try:
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), _stopped_soon():
+        with (
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+            patch.object(running, "run", _run_for_a_moment),
+        ):
             status: int | str = main(words)
     except Exception as error:
         status = f"{type(error).__name__}: {error}"
@@ -214,16 +218,10 @@ def _in_words(dice: Random, folder: Path, figure: Figure) -> str:
     return told
 
 
-@contextlib.contextmanager
-def _stopped_soon() -> Iterator[None]:
-    """Ctrl-C after a moment, as somebody does who sees that it trains."""
-    before = signal.signal(signal.SIGVTALRM, lambda *_: signal.raise_signal(signal.SIGINT))
-    signal.setitimer(signal.ITIMER_VIRTUAL, 2 * MOMENT)
-    try:
-        yield
-    except KeyboardInterrupt:  # it was just done
-        pass
-    finally:
-        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
-        signal.signal(signal.SIGVTALRM, before)
-        sys.stdout.flush()
+def _run_for_a_moment(*arguments: Any, **options: Any) -> Iterator[Event]:
+    """A run that somebody stops by Ctrl-C, having seen that it trains."""
+    deadline = time.monotonic() + MOMENT
+    for event in run(*arguments, **options):
+        yield event
+        if time.monotonic() > deadline:
+            raise KeyboardInterrupt
