@@ -233,6 +233,8 @@ def ideas_as_pictures(docs: Path) -> dict[str, str]:
         "arms": ideas.arms([(words, *own[name]) for name, words in _ARMS.items()]),
         "holes": ideas.holes(),
         "copies": ideas.copies(),
+        "moments": ideas.moments(),
+        "makings": ideas.makings(),
         "papers": ideas.papers(_measured()),
         "lottery": ideas.lottery(_rounds(docs)),
     }

@@ -479,6 +479,85 @@ def lottery(rounds: Sequence[Round], seconds: float = 1.1) -> str:
     return _svg("Most of a network can go: tickets of LeNet-300-100 on MNIST", told, 318, parts)
 
 
+def moments() -> str:
+    """When the mask is drawn: after training, early in it, or before (You et al. 2020)."""
+    left, k, right = 190, 300, 640
+    rows = (
+        ("at the end", right, left, "a whole training, then a ticket’s"),
+        ("early, and go on", k, k, "a part of a training, then the rest in the ticket"),
+        ("before training", left, left, "a ticket’s training alone"),
+    )
+    parts = []
+    for number, (name, drawn, start, cost) in enumerate(rows):
+        y = (62, 172, 256)[number]
+        parts.append(_text(16, y + 6, name, "big ink"))
+        if drawn > left:
+            line = f'd="M{left} {y}H{drawn}"'
+            parts.append(f'<path class="line" stroke-width="9" {line}/>')
+        again = y + 34 if drawn == right else y
+        if drawn == right:
+            parts.append(_arrow(f"M{right} {y + 9}V{again}H{right - 14}", "red"))
+            parts.append(f'<path class="faint" stroke-width="2" d="M{right - 20} {again}H{left}"/>')
+        parts.append(f'<path class="sblue" stroke-width="3" d="M{start} {again}H{right}"/>')
+        parts.append(f'<circle class="red" cx="{drawn}" cy="{y}" r="10"/>')
+        parts.append(_text(drawn, y - 18, "m", "maths m red"))
+        parts.append(_text((left + right) / 2, again + 26, cost, "m soft"))
+    parts += [
+        f'<path class="line" d="M{left} 312H{right}"/>',
+        _text(left, 334, "0", "m soft"), _text(k, 334, "k", "maths m soft"),
+        _text(right, 334, "T", "maths m soft"),
+        _text((k + right) / 2, 334, "iterations", "m soft"),
+    ]  # fmt: skip
+    told = (
+        "Three lines of training from iteration 0 to T; thick is the dense network, thin the "
+        "ticket, a dot is where the mask m is drawn. At the end: a whole dense training, and then "
+        "the ticket's from the start. Early: the dense network trains to k, and the ticket goes on "
+        "from there. Before training: the ticket alone is trained."
+    )
+    return _svg("When the mask is drawn", told, 350, parts)
+
+
+def makings() -> str:
+    """What survivors start from: signs as colours, sizes as sizes (Zhou et al. 2019)."""
+    survivors = [place for place in _places() if _KEPT[place[1]][place[0]] == "1"]
+    signs = dict(zip(survivors, (1, -1, -1, 1, -1, 1, 1, -1, 1, -1, 1, 1, -1), strict=False))
+    sizes = dict(zip(survivors, (20, 9, 15, 12, 18, 8, 16, 20, 11, 14, 9, 17, 12), strict=False))
+    drawn = dict(zip(survivors, (-1, -1, 1, 1, 1, -1, 1, -1, -1, 1, -1, 1, 1), strict=False))
+    sizes_moved = list(sizes.values())
+    moved = dict(zip(survivors, [*sizes_moved[5:], *sizes_moved[:5]], strict=True))
+    one = dict.fromkeys(survivors, 14)
+    arms = (
+        ("ticket", "its first weights", signs, sizes),
+        ("signs", "one magnitude", signs, one),
+        ("reshuffled", "own signs", signs, moved),
+        ("random signs", "one magnitude", drawn, one),
+        ("re-initialised", "all drawn", drawn, moved),
+    )
+    parts = []
+    for number, (name, what, sign, size) in enumerate(arms):
+        left = 28 + 138 * number
+        parts.append(_text(left + 52, 30, name, "m ink bold"))
+        parts.append(_text(left + 52, 50, what, "small m soft"))
+        for column, row in _places():
+            x, y = left + 26 * column, 66 + 26 * row
+            parts.append(_rect(x, y, 24, 24, "gone"))
+            if (column, row) in survivors:
+                edge = size[column, row]
+                colour = "blue" if sign[column, row] > 0 else "red"
+                middle = (x + 12 - edge / 2, y + 12 - edge / 2)
+                parts.append(_rect(*middle, edge, edge, colour))
+                mark = "+" if sign[column, row] > 0 else "−"
+                parts.append(_text(x + 12, y + 16, mark, "tiny m paper"))
+    words = "colour and mark: the sign; size: the magnitude; empty: removed"
+    parts.append(_text(360, 226, words, "m soft"))
+    told = (
+        "Five copies of one mask. The ticket's survivors start from their first signs and sizes; "
+        "then from their signs with one size for all; from their signs with the sizes of other "
+        "survivors; from drawn signs with one size; and from drawn signs and sizes."
+    )
+    return _svg("What survivors start from", told, 244, parts)
+
+
 def _percent(share: float) -> str:
     return f"{100 * share:.0f}%" if share >= 0.095 else f"{100 * share:.1f}%"
 
