@@ -25,7 +25,7 @@ from labkit.experiments.experiment import TREATMENTS
 from labkit.experiments.presets import study
 from labkit.experiments.results import tables
 from labkit.experiments.statistics import estimate
-from labkit.figures import arms as figures, ideas, origins, pairs
+from labkit.figures import arms as figures, comparisons, ideas, origins
 from labkit.figures.picture import ARMS, SERIES, Picture, empty_axes, figure_of, legend_below
 from labkit.papers import claims
 from labkit.papers.claims import ClaimsTable
@@ -184,7 +184,7 @@ def masks_against_their_shuffles(_: pd.DataFrame, picture: Picture) -> str:
 
 
 def _arms_of_structured_pruning(tickets: pd.DataFrame) -> Picture:
-    return pairs.compare_treatments(tickets, against="fine-tune")
+    return comparisons.compare_treatments(tickets, against="fine-tune")
 
 
 Drawing = Callable[[pd.DataFrame], Picture]
@@ -192,7 +192,7 @@ Finding = Callable[[pd.DataFrame, Picture], str]
 # Of the front page: name of the file -> preset, who draws it, and who says what it shows.
 PICTURES: dict[str, tuple[str, Drawing, Finding]] = {
     "lottery": ("lottery", figures.accuracy_against_density, tickets_against_new_weights),
-    "leads": ("new-weights", pairs.difference_by_density, range_of_leads),
+    "leads": ("new-weights", comparisons.difference_by_density, range_of_leads),
     "rethinking": (
         "rethinking-structured",
         _arms_of_structured_pruning,

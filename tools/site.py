@@ -23,7 +23,6 @@ from labkit.base.store import Store
 from labkit.command.lessons import PICTURES
 from labkit.experiments.experiment import Experiment
 from labkit.experiments.presets import study
-from labkit.panel.catalogue import PLAYED
 from labkit.panel.diagrams import loop
 from labkit.panel.live import (
     View,
@@ -33,8 +32,9 @@ from labkit.panel.live import (
     mask_picture,
     verdict_line,
 )
-from labkit.panel.readings import Readings
-from labkit.panel.vocabulary import LABELS, experiment_in_words, iteration_in_words, kind_in_words
+from labkit.panel.live_results import LiveResults
+from labkit.panel.references import PLAYED
+from labkit.panel.vocabulary import LABELS, experiment_label, iteration_label, kind_label
 from tools import course
 from tools.address import project
 
@@ -194,7 +194,7 @@ def explorable() -> Iterator[dict[str, Any]]:
     """What the explorer shows: the playground's stored answers, and the lottery."""
     nothing = Store(course.ROOT / "build" / "no-store")
     for e in (*PLAYED, study("lottery", "reference")[0]):
-        shown = Readings(e, nothing)
+        shown = LiveResults(e, nothing)
         frames = []
         for number in range(shown.latest_round + 1):
             density = shown.density_at(number)
@@ -204,9 +204,9 @@ def explorable() -> Iterator[dict[str, Any]]:
 
 
 def _title(e: Experiment) -> str:
-    kind = kind_in_words(e.pruning.kind, e.task.network)
-    rewind = iteration_in_words(e.rewind, e.task.recipe.iterations)
-    return f"{experiment_in_words(e)}: {kind}, {LABELS['rewind'].lower()} {rewind}"
+    kind = kind_label(e.pruning.kind, e.task.network)
+    rewind = iteration_label(e.rewind, e.task.recipe.iterations)
+    return f"{experiment_label(e)}: {kind}, {LABELS['rewind'].lower()} {rewind}"
 
 
 def _frame(view: View) -> str:

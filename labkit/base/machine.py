@@ -143,7 +143,7 @@ def find_jobs(jobs: int | None, device: str) -> int:
     return jobs
 
 
-def device_in_words(device: str, jobs: int = 1) -> str:
+def device_label(device: str, jobs: int = 1) -> str:
     """A device of `find_device` as a reader knows it, such as "CPU x86_64, 2 processes"; jobs: how
     many train on it at a time.
     """

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, NoReturn
 from labkit.base.machine import (
     MOST_JOBS,
     available_cores,
-    device_in_words,
+    device_label,
     find_device,
     find_jobs,
     lab_version,
@@ -341,7 +341,7 @@ def _plan(arguments: argparse.Namespace) -> int:
         print("nothing to train: 0 minutes")
         return DONE
     print(f"to train: {what.trials - what.stored} networks, {what.iterations:,} iterations in all")
-    print(f"this machine: {device_in_words(device, jobs)}; {what.milliseconds:.2f} ms per network "
+    print(f"this machine: {device_label(device, jobs)}; {what.milliseconds:.2f} ms per network "
           f"and iteration, {what.side_by_side} side by side")  # fmt: skip
     memory = f"{what.megabytes:,.0f} MB of memory"
     if what.gpu_megabytes:
@@ -469,7 +469,7 @@ def _report_path(path: Path) -> Path:
 def _follow(title: str, study: "Study", store: "Store", device: str, jobs: int) -> "Tables":
     from labkit.experiments.running import run
 
-    where = device_in_words(device, jobs)
+    where = device_label(device, jobs)
     return _followed(title, study, store, where, run(study, store, device, jobs))
 
 

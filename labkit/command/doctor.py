@@ -21,7 +21,7 @@ from labkit.command.lessons import INSTALL_LAB
 from labkit.experiments import presets
 from labkit.experiments.experiment import all_trials
 from labkit.experiments.proof import proves
-from labkit.panel.catalogue import PLAYED, PLAYGROUND
+from labkit.panel.references import PLAYED, PLAYGROUND
 
 PACKAGES = ("torch", "numpy", "pandas", "matplotlib", "seaborn", "ipywidgets")
 TITLE = "The Lottery Ticket Lab"  # the package and its distribution begin with it
@@ -34,7 +34,7 @@ def examine(store: Path | str | None = None) -> Findings:
     """All findings, in the order in which a reader would look. store: its folder, as for Store."""
     yield from _versions()
     device = machine.find_device()
-    words = machine.device_in_words(device, machine.find_jobs(None, device))
+    words = machine.device_label(device, machine.find_jobs(None, device))
     yield "ok", f"device: {words}"
     yield from _data()
     yield from _shipped()

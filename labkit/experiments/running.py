@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from labkit.base.generators import between
-from labkit.base.machine import device_in_words, find_jobs
+from labkit.base.machine import device_label, find_jobs
 from labkit.base.neutral import on_neutral_ground
 from labkit.base.store import Store
 from labkit.base.workers import Ended, Silence, run_calls
@@ -384,7 +384,7 @@ def _provenance(device: str, seconds: float, company: list[Trial]) -> dict[str, 
     """
     name = platform.processor() or platform.machine()
     return {
-        "device": f"CPU {name}" if device == "cpu" else device_in_words(device),
+        "device": f"CPU {name}" if device == "cpu" else device_label(device),
         "threads": torch.get_num_threads(),
         "company": [[trial.label, trial.seed, trial.draw] for trial in company],
         "seconds": round(seconds / len(company), 2),  # of wall time, per network

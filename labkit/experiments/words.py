@@ -107,12 +107,12 @@ def _source(value: Any, used: set[str]) -> str:
     return repr(value)
 
 
-def settings_in_words(value: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
+def field_texts(value: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
     """Every field of an experiment, as a command line names it and reads its value."""
     for item in fields(value):
         held = getattr(value, item.name)
         if is_dataclass(held):
-            yield from settings_in_words(held, f"{prefix}{item.name}.")
+            yield from field_texts(held, f"{prefix}{item.name}.")
         else:
             yield prefix + item.name, _text(held)
 

@@ -7,16 +7,16 @@ from labkit.figures.arms import (
     summarise,
 )
 from labkit.figures.birds import mask_distance_map
+from labkit.figures.comparisons import (
+    compare_treatments,
+    difference_by_density,
+    difference_by_learning_rate,
+)
 from labkit.figures.costs import cost_of_tickets, does_it_pay
 from labkit.figures.layers import kept_per_layer
 from labkit.figures.lines import error_along_line, error_map
 from labkit.figures.maps import pixel_map, weight_histogram
 from labkit.figures.origins import sanity_checks
-from labkit.figures.pairs import (
-    compare_treatments,
-    difference_by_density,
-    difference_by_learning_rate,
-)
 from labkit.figures.picture import Picture
 from labkit.figures.stability import (
     contradiction_map,

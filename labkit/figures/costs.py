@@ -86,7 +86,7 @@ def cost_of_tickets(tickets: pd.DataFrame) -> Picture:
         for name, look in zip(LINES.values(), SERIES, strict=False)
     }
     legend_below(figure_of(axes), handles, columns=3)
-    return with_mishaps(Picture(figure_of(axes), _in_words(table), table), tickets)
+    return with_mishaps(Picture(figure_of(axes), _summary(table), table), tickets)
 
 
 def _ticks_of(axes: Axes, densities: Sequence[float]) -> None:
@@ -95,7 +95,7 @@ def _ticks_of(axes: Axes, densities: Sequence[float]) -> None:
     axes.minorticks_off()
 
 
-def _in_words(table: pd.DataFrame) -> str:
+def _summary(table: pd.DataFrame) -> str:
     last = table.iloc[-1]
     return (
         f"A ticket of {100 * last['density']:.3g}% density costs {last['iterative']:.2f} trainings "
@@ -169,7 +169,7 @@ def does_it_pay(tickets: pd.DataFrame, reference: pd.DataFrame | None = None) ->
     axes.set_xlim(left=0)
     legend_below(figure_of(axes), handles, columns=3)
     name, table = known[-1]
-    summary = _paid_in_words(name, table)
+    summary = _summary_of_paid(name, table)
     return Picture(figure_of(axes), summary, pd.concat(dict(known), names=["run", ""]))
 
 
@@ -191,7 +191,7 @@ def _costs(tickets: pd.DataFrame) -> pd.DataFrame:
     return table.merge(costs, on=by)
 
 
-def _paid_in_words(name: str, table: pd.DataFrame) -> str:
+def _summary_of_paid(name: str, table: pd.DataFrame) -> str:
     best = table.loc[table["mean"].idxmax()]
     dense = table[table["treatment"] == "dense"].iloc[0]
     cheaper = table[(table["total"] < 1) & (table["treatment"] != "dense")]

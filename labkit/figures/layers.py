@@ -44,7 +44,7 @@ def kept_per_layer(tickets: pd.DataFrame, reference: pd.DataFrame | None = None)
     panels[0].set_ylabel("neurons or filters")
     legend_below(figure, handles, columns=2)
     table = _means(layers)
-    return with_mishaps(Picture(figure, _in_words(table), table), tickets, reference)
+    return with_mishaps(Picture(figure, _summary(table), table), tickets, reference)
 
 
 def _arms(tickets: pd.DataFrame, run: str) -> pd.DataFrame:
@@ -102,7 +102,7 @@ def _means(layers: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def _in_words(table: pd.DataFrame) -> str:
+def _summary(table: pd.DataFrame) -> str:
     sentences = []
     for (run, network, arm), rows in table.groupby(["run", "network", "arm"], sort=False):
         shares = ", ".join(f"{100 * share:.0f}" for share in rows["share"])

@@ -50,7 +50,7 @@ def error_along_line(paths: pd.DataFrame, by: str = "rewind") -> Picture:
     sns.despine(figure)
     pairs = paths.groupby([by, "seed", "pair"]).ngroups / len(groups)
     each = f"a mean of {pairs:g} lines per panel" if pairs > 1 else "one line per panel"
-    words = "; ".join(_line_in_words(by, value, group) for value, group in groups)
+    words = "; ".join(_summary_of_line(by, value, group) for value, group in groups)
     rates = set(paths.get("learning_rate", ())) if by != "learning_rate" else set()
     rate = f", learning rate {rates.pop():g}" if len(rates) == 1 else ""
     summary = f"Error on the line between two copies{rate}, {each}. {words}."
@@ -76,14 +76,14 @@ def _error_range(paths: pd.DataFrame) -> tuple[float, float]:
 
 
 def _panel_title(by: str, value: object, group: pd.DataFrame) -> str:
-    title = _in_words(by, value)
+    title = _title(by, value)
     norms = group["network"].str.startswith(("resnet", "vgg")).any()
     if by != "statistics" and norms:
         title += "\n" + " and ".join(f"{s} statistics" for s in group["statistics"].unique())
     return title
 
 
-def _in_words(by: str, value: Any) -> str:
+def _title(by: str, value: Any) -> str:
     if by == "rewind":
         return f"k = {value:,}" + (" (initialisation)" if value == 0 else "")
     if by == "learning_rate":
@@ -91,10 +91,10 @@ def _in_words(by: str, value: Any) -> str:
     return f"{by} {value}" if by == "round" else f"{value}"
 
 
-def _line_in_words(by: str, value: object, group: pd.DataFrame) -> str:
+def _summary_of_line(by: str, value: object, group: pd.DataFrame) -> str:
     test = group.groupby("alpha")["test_error"].mean() * 100
     ends = (test.iloc[0] + test.iloc[-1]) / 2
-    return f"{_in_words(by, value)}: test error {ends:.1f}% at the ends, at most {test.max():.1f}%"
+    return f"{_title(by, value)}: test error {ends:.1f}% at the ends, at most {test.max():.1f}%"
 
 
 def error_map(surface: Surface) -> Picture:
@@ -123,10 +123,10 @@ def error_map(surface: Surface) -> Picture:
     axes.set_ylabel("distance at right angles to it")
     if surface.statistics:
         axes.set_title(f"{surface.statistics} statistics", fontsize="medium")
-    return Picture(figure, _map_in_words(surface), _grid_table(surface))
+    return Picture(figure, _summary_of_map(surface), _grid_table(surface))
 
 
-def _map_in_words(surface: Surface) -> str:
+def _summary_of_map(surface: Surface) -> str:
     at = "; ".join(
         f"{name} {100 * _nearest(surface, *p):.1f}%" for name, p in surface.networks.items()
     )

@@ -56,7 +56,7 @@ def sanity_checks(
     axes.set_xlabel("test accuracy after the last iteration (%)")
     legend_below(figure_of(axes), handles, columns=4)
     table = pd.concat(known, names=["run", ""])
-    return Picture(figure_of(axes), _in_words(first, next(iter(known)), ranked, density), table)
+    return Picture(figure_of(axes), _summary(first, next(iter(known)), ranked, density), table)
 
 
 def _by_origin(tickets: pd.DataFrame, density: float) -> pd.DataFrame:
@@ -71,7 +71,7 @@ def _by_origin(tickets: pd.DataFrame, density: float) -> pd.DataFrame:
     return over_seeds(rows, ["mask", "treatment"], "final_test_accuracy", 100)
 
 
-def _in_words(table: pd.DataFrame, name: str, ranked: list[str], density: float) -> str:
+def _summary(table: pd.DataFrame, name: str, ranked: list[str], density: float) -> str:
     means = table.set_index(["mask", "treatment"])["mean"].unstack()
     if "shuffled-mask" not in means:
         return f"Masks of {density:.1%} density and their checks, {name}."

@@ -175,7 +175,7 @@ def phase_diagram(tickets: pd.DataFrame, treatment: str = "rewind") -> Picture:
         fontsize="small",
         loc="left",
     )
-    return with_mishaps(Picture(figure, _phases_in_words(table), table), tickets)
+    return with_mishaps(Picture(figure, _summary_of_phases(table), table), tickets)
 
 
 def phases(tickets: pd.DataFrame, treatment: str = "rewind") -> pd.DataFrame:
@@ -250,7 +250,7 @@ def _part_phases(axes: Axes, cells: dict[tuple[int, int], dict[str, Any]]) -> No
             axes.plot(across, down, color=colour, lw=width, solid_capstyle="projecting")
 
 
-def _phases_in_words(table: pd.DataFrame) -> str:
+def _summary_of_phases(table: pd.DataFrame) -> str:
     said = table["matching"]
     summary = (
         f"Of {len(table)} kinds of ticket {(said == AGREES).sum()} match the dense network, "
@@ -306,7 +306,7 @@ def contradiction_map(tickets: pd.DataFrame, column: str = "final_test_accuracy"
         how="left",
         on="learning_rate",
     )
-    return with_mishaps(Picture(figure, _contradictions_in_words(table, unstable), shown), tickets)
+    return with_mishaps(Picture(figure, _contradictions(table, unstable), shown), tickets)
 
 
 def contradictions(tickets: pd.DataFrame, column: str = "final_test_accuracy") -> pd.DataFrame:
@@ -369,7 +369,7 @@ def _draw_initial(axes: Axes, table: pd.DataFrame, rates: list[float]) -> None:
     axes.set_ylabel("instability (points)")
 
 
-def _contradictions_in_words(table: pd.DataFrame, unstable: pd.DataFrame) -> str:
+def _contradictions(table: pd.DataFrame, unstable: pd.DataFrame) -> str:
     parts = []
     for (kind, rate), arm in table.groupby(["kind", "learning_rate"], sort=False):
         better = arm.loc[arm["gain"].idxmax()]
@@ -378,14 +378,14 @@ def _contradictions_in_words(table: pd.DataFrame, unstable: pd.DataFrame) -> str
             f"{100 * better['density']:.1f}% density"
         )
     at_init = [
-        f"{row['learning_rate']:g} {_stable_in_words(row)} at initialisation"
+        f"{row['learning_rate']:g} {_summary_of_stable(row)} at initialisation"
         for row in unstable.to_dict("records")
     ]
     words = f" Training at {', at '.join(at_init)}." if at_init else ""
     return f"Ticket minus re-initialised. {'; '.join(parts)}.{words}"
 
 
-def _stable_in_words(row: dict[str, Any]) -> str:
+def _summary_of_stable(row: dict[str, Any]) -> str:
     """Whether a mean over seeds is below the limit, where its interval does not contain it."""
     if row["low"] <= LIMIT <= row["high"]:
         return "is stable or unstable (the interval contains the limit)"

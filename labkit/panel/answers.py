@@ -4,17 +4,17 @@ One's own where there are any, with stored ones pale behind; else the stored one
 with what differs.
 """
 
-from labkit.panel.catalogue import References, rewound_to_0
 from labkit.panel.charts import Line
 from labkit.panel.live import pale
+from labkit.panel.live_results import LiveResults
 from labkit.panel.questions import Question
-from labkit.panel.readings import Readings
+from labkit.panel.references import References, rewound_to_0
 from labkit.panel.stage import Show
-from labkit.panel.vocabulary import differences, experiment_in_words, sentence
+from labkit.panel.vocabulary import differences, experiment_label, sentence
 
 
 def show_of(
-    own: Readings, from_0: Readings | None, references: References, home: str, rewound: bool
+    own: LiveResults, from_0: LiveResults | None, references: References, home: str, rewound: bool
 ) -> Show:
     """What to show of a setting. home: the preset of the lesson, if any; rewound: whether to
     compare stored results with the same rewound to 0.
@@ -47,15 +47,15 @@ def answer_to(question: Question, guess: str, references: References) -> Show | 
     )
 
 
-def _comparable(own: Readings, other: Readings) -> bool:
+def _comparable(own: LiveResults, other: LiveResults) -> bool:
     """Whether both fit one axis: of the same network on the same data."""
     one, two = own.experiment.task, other.experiment.task
     return (one.dataset, one.network) == (two.dataset, two.network)
 
 
-def _source(stored: Readings, own: Readings | None) -> str:
+def _source(stored: LiveResults, own: LiveResults | None) -> str:
     """Whose results these are, and what differs from the setting."""
     e = stored.experiment
-    words = f"stored results of {experiment_in_words(e)}, {len(e.seeds)} seeds."
+    words = f"stored results of {experiment_label(e)}, {len(e.seeds)} seeds."
     found = differences(e, own.experiment) if own else []
     return f"{words} They differ from your setting: {sentence(found)}." if found else words

@@ -4,7 +4,7 @@
     stability-imp.quick.1               in a shell: labkit run stability-imp.quick.1
                                         under Voila: ?setting=stability-imp.quick.1
 
-A code is the nearest experiment of the catalogue, and what differs from it.
+A code is the nearest experiment that a panel can start from, and what differs from it.
 """
 
 import os
@@ -14,8 +14,8 @@ from urllib.parse import parse_qs, quote, unquote
 from labkit.base.validation import choice
 from labkit.experiments.experiment import TREATMENTS, Experiment
 from labkit.experiments.presets import PRESETS
-from labkit.experiments.words import settings_in_words, with_settings
-from labkit.panel.catalogue import PLAYGROUND, STARTS, catalogue, members
+from labkit.experiments.words import field_texts, with_settings
+from labkit.panel.references import PLAYGROUND, STARTS, all_members, members
 
 _SAFE = ",.:/-+"
 
@@ -25,15 +25,15 @@ def code_of(experiment: Experiment) -> str:
     unnamed = [t.name for t in experiment.treatments if TREATMENTS.get(t.name) != t]
     if unnamed:
         raise ValueError(f"treatments must be named ones to be shared, not {', '.join(unnamed)}")
-    wanted = dict(settings_in_words(experiment))
+    wanted = dict(field_texts(experiment))
     codes = []
     seen: dict[tuple[str, str], int] = {}
-    for name, size, member in catalogue():
+    for name, size, member in all_members():
         number = seen.get((name, size), 0)
         seen[name, size] = number + 1
         if name == PLAYGROUND and size != "quick":
             continue
-        start = dict(settings_in_words(member))
+        start = dict(field_texts(member))
         changes = [
             f"{path}={quote(text, safe=_SAFE)}"
             for path, text in wanted.items()

@@ -13,8 +13,8 @@ from labkit.experiments.statistics import AGREES, Estimate, verdict
 from labkit.figures.picture import Look, look_of
 from labkit.panel.charts import Axis, Band, Line, line_chart
 from labkit.panel.diagrams import bars, pixels
+from labkit.panel.live_results import LiveResults, gap_of
 from labkit.panel.numbers import Row
-from labkit.panel.readings import Readings, gap_of
 from labkit.panel.vocabulary import units_of
 
 _FROM_0 = Look("#009E73", "-.", "^")
@@ -28,9 +28,9 @@ class View:
     rewound to 0. behind, pinned: lines of accuracy to draw pale. guess: where a person expects it.
     """
 
-    shown: Readings
+    shown: LiveResults
     number: int
-    from_0: Readings | None = None
+    from_0: LiveResults | None = None
     behind: tuple[Line, ...] = ()
     pinned: tuple[Line, ...] = ()
     guess: Band | None = None
@@ -156,10 +156,10 @@ def verdict_line(view: View) -> str:
         f"At {at:.1%} density the {name} is right on {found.mean:.1f}% of the test images."
     ]
     others = ["dense", *(arm for arm in own.arms[1:] if len(own.per_seed(arm, number)))][:4]
-    against = [f"{in_words(own.gap(chain, other, number))} {_article(other)}" for other in others]
+    against = [f"{gap_text(own.gap(chain, other, number))} {_article(other)}" for other in others]
     if view.from_0 and len(view.from_0.per_seed(chain, number)):
         gap = gap_of(own, chain, view.from_0, chain, number, "test_accuracy")
-        against.append(f"{in_words(gap)} the same rewound to 0")
+        against.append(f"{gap_text(gap)} the same rewound to 0")
     sentences.append(f"It is {'; '.join(against)}.")
     if found.seeds < 2:
         sentences.append("One seed has no interval: with three or more a verdict is possible.")
@@ -168,7 +168,7 @@ def verdict_line(view: View) -> str:
     return " ".join(sentences)
 
 
-def _of_dense(own: Readings) -> str:
+def _of_dense(own: LiveResults) -> str:
     found = own.estimate_of("dense", 0)
     words = f"The dense network is right on {found.mean:.1f}% of the test images."
     if own.experiment.instability.copies and len(own.per_seed("dense", 0, "instability")):
@@ -191,7 +191,7 @@ def _of_dense(own: Readings) -> str:
     return words
 
 
-def in_words(gap: Estimate) -> str:
+def gap_text(gap: Estimate) -> str:
     """A difference in points as words, by the rules of verdicts."""
     if math.isnan(gap.mean):
         return "not comparable with"

@@ -23,24 +23,24 @@ from labkit.experiments.running import Event, run
 from labkit.panel import vocabulary
 from labkit.panel.amends import CLASS, readable_folds
 from labkit.panel.answers import answer_to, show_of
-from labkit.panel.catalogue import (
+from labkit.panel.clock import Clock
+from labkit.panel.codes import experiment_of, name_of, setting_of_page
+from labkit.panel.controls import Controls
+from labkit.panel.gallery import Gallery
+from labkit.panel.live import tables_of
+from labkit.panel.live_results import LiveResults
+from labkit.panel.numbers import download, table
+from labkit.panel.questions import Question
+from labkit.panel.references import (
     PLAYGROUND,
     References,
     home_of,
     members,
     opening,
 )
-from labkit.panel.clock import Clock
-from labkit.panel.codes import experiment_of, name_of, setting_of_page
-from labkit.panel.controls import Controls
-from labkit.panel.gallery import Gallery
-from labkit.panel.live import tables_of
-from labkit.panel.numbers import download, table
-from labkit.panel.questions import Question
-from labkit.panel.readings import Readings
 from labkit.panel.runbar import RunBar
 from labkit.panel.session import Session
-from labkit.panel.sharing import Sharing
+from labkit.panel.share import ShareBox
 from labkit.panel.shown import close_replaced
 from labkit.panel.stage import Stage
 from labkit.panel.starts import Starts
@@ -86,8 +86,8 @@ class Panel:
         self._alone = False  # whether its clock was found not to tick
         self._due = False  # whether a forecast is to be made at the next tick
         self.experiment: Experiment | None = None
-        self.readings = Readings(self._start, self.store)
-        self.from_0: Readings | None = None  # the same tickets rewound to 0
+        self.readings = LiveResults(self._start, self.store)
+        self.from_0: LiveResults | None = None  # the same tickets rewound to 0
         self._make_widgets()
         self.controls.show(self._start)
         self._show_setting()
@@ -212,14 +212,12 @@ class Panel:
         self.stage = Stage(self._draw)
         self.controls = Controls(self._start, self._change)
         self.starts = Starts(self._start, self._name, self._size, self._choose)
-        self.sharing = Sharing()
+        self.share = ShareBox()
         self.setting, self.numbers = ipywidgets.HTML(), ipywidgets.HTML()
         self.bar = RunBar(self.run, self.pause, self.stop, self.reset)
         self._clock = Clock(self.tick, self._on_silence)
         more = ipywidgets.VBox([self.starts.box, self.controls.more])
-        self.folds = ipywidgets.Accordion(
-            [more, self.sharing.box, self.numbers], selected_index=None
-        )
+        self.folds = ipywidgets.Accordion([more, self.share.box, self.numbers], selected_index=None)
         for place, title in enumerate(("More settings", "Share", "The numbers")):
             self.folds.set_title(place, title)
         self.folds.observe(lambda _: self._show_numbers(), "selected_index")
@@ -264,7 +262,7 @@ class Panel:
             self.experiment = None
             self.bar.buttons["Run"].disabled = True
             self.setting.value = _alert(f"This cannot be run. {vocabulary.refusal(error)}.")
-            self.sharing.show(None)
+            self.share.show(None)
             self._show_state()
             return
         self.bar.buttons["Run"].disabled = False
@@ -279,7 +277,7 @@ class Panel:
                 self._new_session()
         self._forecast, self._due = None, True
         self._show_words()
-        self.sharing.show(experiment)
+        self.share.show(experiment)
         self._show_state()
         self._draw()
         self._show_numbers()
@@ -292,8 +290,8 @@ class Panel:
     def _read(self, experiment: Experiment) -> None:
         """See what is stored of a setting, and of what it is compared with."""
         compared = self.controls.from_initialisation(experiment)
-        self.readings = Readings(experiment, self.store)
-        self.from_0 = Readings(compared, self.store) if compared else None
+        self.readings = LiveResults(experiment, self.store)
+        self.from_0 = LiveResults(compared, self.store) if compared else None
 
     def _stored(self) -> str:
         """How much of the setting is stored, and of which preset that is."""

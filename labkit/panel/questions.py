@@ -13,10 +13,10 @@ from labkit.experiments.experiment import Experiment
 from labkit.experiments.presets import PRESETS
 from labkit.experiments.statistics import Estimate
 from labkit.figures.picture import look_of
-from labkit.panel.catalogue import PLAYGROUND, members, rewound_to_0
 from labkit.panel.charts import Band
-from labkit.panel.live import REWOUND_TO_0, STABLE, in_words
-from labkit.panel.readings import Readings, gap_of
+from labkit.panel.live import REWOUND_TO_0, STABLE, gap_text
+from labkit.panel.live_results import LiveResults, gap_of
+from labkit.panel.references import PLAYGROUND, members, rewound_to_0
 
 Options = tuple[tuple[str, float, float], ...]  # words, and between which points they are right
 _MORE: Options = (
@@ -65,7 +65,7 @@ class Question:
     def round(self) -> int:
         return self.stored.rounds if self.number is None else self.number
 
-    def answer(self, own: Readings, from_0: Readings | None) -> Estimate:
+    def answer(self, own: LiveResults, from_0: LiveResults | None) -> Estimate:
         """The difference in points, or the value, over seeds."""
         if not self.against:
             return own.estimate_of(self.arm, self.round, self.column)
@@ -80,7 +80,7 @@ class Question:
         least, most = (found.low, found.high) if known else (found.mean, found.mean)
         return [words for words, low, high in self.options if least < high and low <= most]
 
-    def band(self, guess: str, own: Readings, from_0: Readings | None) -> Band:
+    def band(self, guess: str, own: LiveResults, from_0: LiveResults | None) -> Band:
         """Where a guess expects the arm, in the chart that answers."""
         low, high = next((low, high) for words, low, high in self.options if words == guess)
         if not self.against:
@@ -91,11 +91,11 @@ class Question:
         density = own.density_at(self.round) or 1.0
         return Band(density, foot + low, foot + high)
 
-    def told(self, guess: str, own: Readings, from_0: Readings | None) -> str:
+    def told(self, guess: str, own: LiveResults, from_0: LiveResults | None) -> str:
         """The answer in words beside the guess."""
         found = self.answer(own, from_0)
         if self.against:
-            said = f"the {look_of(self.arm).name} is {in_words(found)} {_named(self.against)}"
+            said = f"the {look_of(self.arm).name} is {gap_text(found)} {_named(self.against)}"
         else:
             between = f"[{found.low:.1f}, {found.high:.1f}]"
             said = f"the error rises by {found.mean:.1f} {between} points"

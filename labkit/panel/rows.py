@@ -51,7 +51,7 @@ def offered(words: dict[str, str]) -> Words:
 
 
 def _kinds(e: Experiment) -> Words:
-    return [(vocabulary.kind_in_words(kind, e.task.network), kind) for kind in KINDS]
+    return [(vocabulary.kind_label(kind, e.task.network), kind) for kind in KINDS]
 
 
 def criteria_of(kind: str) -> Words:
@@ -61,7 +61,7 @@ def criteria_of(kind: str) -> Words:
 def _rewinds(e: Experiment) -> Words:
     last = e.task.recipe.iterations
     found = sorted({*(round(share * last) for share in _SHARES), e.rewind})
-    return [(vocabulary.iteration_in_words(k, last), k) for k in found if k < last]
+    return [(vocabulary.iteration_label(k, last), k) for k in found if k < last]
 
 
 def _plain(*words: str) -> Callable[[Experiment], Words]:

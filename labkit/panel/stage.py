@@ -24,8 +24,8 @@ from labkit.panel.live import (
     path_chart,
     verdict_line,
 )
-from labkit.panel.readings import Readings
-from labkit.panel.vocabulary import experiment_in_words
+from labkit.panel.live_results import LiveResults
+from labkit.panel.vocabulary import experiment_label
 
 _CHART = ("1 1 330px", "520px")
 _BESIDE, _BELOW = ("1 1 250px", "330px"), ("1 1 100%", "100%")  # where the smaller drawings are
@@ -37,8 +37,8 @@ class Show:
     for the latest; said: in place of the verdict; note: whose results these are.
     """
 
-    shown: Readings
-    from_0: Readings | None = None
+    shown: LiveResults
+    from_0: LiveResults | None = None
     behind: tuple[Line, ...] = ()
     number: int | None = None
     guess: Band | None = None
@@ -135,7 +135,7 @@ class Stage:
         self.slider.observe(lambda change: self._choose(change["new"]), "value")
         self.pin.observe(lambda change: self._pin(change["new"]), "value")
 
-    def _scrub(self, shown: Readings, number: int | None) -> int:
+    def _scrub(self, shown: LiveResults, number: int | None) -> int:
         """Offer the densities that are known, and say which is shown."""
         offered = [
             (f"{at:.3g}% (dense)" if not n else f"{at:.3g}% (round {n})", n)
@@ -171,7 +171,7 @@ class Stage:
         self._pinned = None
         if pinned and self.view:
             e = self.view.shown.experiment
-            name = f"{experiment_in_words(e)}, rewound to {e.rewind:,}"
+            name = f"{experiment_label(e)}, rewound to {e.rewind:,}"
             self._pinned = name, pale(self.view.lines())
         self.pin.description = "Unpin" if pinned else "Pin this run"
         self._moved()

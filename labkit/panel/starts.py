@@ -7,7 +7,7 @@ import ipywidgets
 from labkit.experiments.experiment import Experiment
 from labkit.experiments.presets import SIZES
 from labkit.panel import vocabulary
-from labkit.panel.catalogue import SIZE_WORDS, STARTS, TITLES, members, opening
+from labkit.panel.references import SIZE_WORDS, STARTS, TITLES, members, opening
 
 
 class Starts:

@@ -9,7 +9,7 @@ from typing import Any
 
 from labkit.engine.pruning import Pruning
 from labkit.experiments.experiment import Experiment
-from labkit.experiments.words import settings_in_words
+from labkit.experiments.words import field_texts
 from labkit.figures.picture import look_of
 
 DATASETS = {
@@ -107,7 +107,7 @@ def units_of(network: str) -> str:
     return {"lenet": "neurons", "vit": "heads and neurons"}.get(family, "filters")
 
 
-def kind_in_words(kind: str, network: str) -> str:
+def kind_label(kind: str, network: str) -> str:
     """What is removed."""
     return "single weights" if kind == "unstructured" else f"whole {units_of(network)}"
 
@@ -117,14 +117,14 @@ def what_is_left(pruning: Pruning, network: str) -> str:
     return units_of(network) if pruning.structured else "weights"
 
 
-def iteration_in_words(iteration: int, iterations: int) -> str:
+def iteration_label(iteration: int, iterations: int) -> str:
     """An iteration of the dense network's training and its share of that."""
     if iteration == 0:
         return "0, its initialisation"
     return f"{iteration:,} ({100 * iteration / iterations:.2g}% of training)"
 
 
-def experiment_in_words(e: Experiment) -> str:
+def experiment_label(e: Experiment) -> str:
     """Network, data, and how it is trained, in a line."""
     task, recipe = e.task, e.task.recipe
     network = NETWORKS.get(task.network, task.network)
@@ -178,7 +178,7 @@ def refusal(error: Exception) -> str:
 
 
 def _told(e: Experiment) -> dict[str, str]:
-    return dict(settings_in_words(e))
+    return dict(field_texts(e))
 
 
 def _worth_telling(paths: list[str]) -> list[str]:
@@ -194,7 +194,7 @@ def _worth_telling(paths: list[str]) -> list[str]:
 
 def _value(path: str, text: str, e: Experiment) -> str:
     if path == "pruning.kind":
-        return kind_in_words(text, e.task.network)
+        return kind_label(text, e.task.network)
     if path == "pruning.rate":
         return f"{100 * float(text):g}%"
     if path == "treatments":
@@ -202,7 +202,7 @@ def _value(path: str, text: str, e: Experiment) -> str:
     if path == "chain":
         return look_of(text).name
     if path == "rewind":
-        return iteration_in_words(int(text), e.task.recipe.iterations)
+        return iteration_label(int(text), e.task.recipe.iterations)
     if path == "seeds":
         return f"{len(e.seeds)} ({_span(e.seeds)})"
     if path in ("treated_rounds", "analysed_rounds") and text == "None":

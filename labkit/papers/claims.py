@@ -421,7 +421,7 @@ def _columns(name: str, claim: Claim, row: dict[str, Any] | None) -> dict[str, A
         return words | {f"{name}_{number}": None for number in numbers}
     return {
         name: in_words(claim, row),
-        f"{name}_setting": setting_in_words(row),
+        f"{name}_setting": setting_label(row),
         f"{name}_verdict": row["verdict"],
     } | {f"{name}_{number}": row[number] for number in numbers}
 
@@ -463,7 +463,7 @@ def _missing(value: Any) -> bool:
     return value is None or (isinstance(value, float) and math.isnan(value))
 
 
-def setting_in_words(row: dict[str, Any]) -> str:
+def setting_label(row: dict[str, Any]) -> str:
     """The scale of a measurement: network, weights, dense accuracy, training, pruning."""
     words = [row["network"]]
     if not _missing(row["weights"]):

@@ -13,7 +13,7 @@ import pandas as pd
 from labkit.base.store import StoreError
 from labkit.experiments.experiment import Study
 from labkit.experiments.results import Tables
-from labkit.figures import arms, layers, lines, pairs, stability
+from labkit.figures import arms, comparisons, layers, lines, stability
 from labkit.figures.picture import Picture, with_whole_numbers
 from labkit.papers.claims import ClaimsTable
 
@@ -91,9 +91,9 @@ def _pictures(run: Tables, reference: Tables | None) -> Iterator[Picture]:
         for _, of_network in tickets.groupby(["network", "length"], sort=False):
             yield stability.contradiction_map(of_network)
     elif "reinitialise" in treatments and rates > 1:
-        yield pairs.difference_by_learning_rate(tickets, behind)
+        yield comparisons.difference_by_learning_rate(tickets, behind)
     elif "scratch-e" in treatments:
-        yield pairs.compare_treatments(tickets, behind, against="fine-tune-quarter")
+        yield comparisons.compare_treatments(tickets, behind, against="fine-tune-quarter")
         if "structured" in set(tickets["kind"]):
             yield layers.kept_per_layer(tickets, behind)
     elif "rewind" in treatments:

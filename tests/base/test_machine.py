@@ -11,7 +11,7 @@ import torch
 from labkit.base import machine
 from labkit.base.machine import (
     available_cores,
-    device_in_words,
+    device_label,
     find_device,
     find_jobs,
     keep_memory,
@@ -164,8 +164,8 @@ def test_a_device_that_is_not_there_is_refused_with_those_that_are(
 
 def test_a_gpu_is_named_by_its_number_and_a_mac_s_with_a_warning(monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"GPU {device}")
-    assert device_in_words("cuda:1") == "GPU cuda:1"
-    assert "may not repeat" in device_in_words("mps")
+    assert device_label("cuda:1") == "GPU cuda:1"
+    assert "may not repeat" in device_label("mps")
 
 
 def test_jobs_are_one_for_each_thread_unless_one_wishes_otherwise(monkeypatch):
@@ -181,8 +181,8 @@ def test_jobs_are_one_for_each_thread_unless_one_wishes_otherwise(monkeypatch):
 
 
 def test_jobs_are_part_of_the_words_for_a_device():
-    assert device_in_words("cpu", 3).endswith(", 3 processes")
-    assert device_in_words("cpu").endswith(", 1 process")
+    assert device_label("cpu", 3).endswith(", 3 processes")
+    assert device_label("cpu").endswith(", 1 process")
 
 
 # Frees memory and asks for it again, and prints how many of its pages were new, of 4 KiB.

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from labkit.base.store import Store
 from labkit.engine.training import Recipe
 from labkit.experiments.experiment import Experiment, Task
-from labkit.panel.catalogue import TITLES
 from labkit.panel.panel import Panel
+from labkit.panel.references import TITLES
 from tests.benchmarks.training import Times, milliseconds, spread
 
 TIMES = 50
@@ -32,7 +32,7 @@ def main() -> None:
 
     def first_point() -> None:
         panel.run()
-        while not panel.readings.live:
+        while not panel.live_results.live:
             panel.tick()
 
     report("a stored setting is redrawn", [timed(change) for _ in range(TIMES)], 0.1)

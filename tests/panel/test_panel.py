@@ -36,11 +36,11 @@ from labkit.experiments.running import Finished, Progress
 from labkit.experiments.statistics import interval
 from labkit.experiments.words import as_python
 from labkit.panel import clock as clock_module, panel as panel_module, shown
-from labkit.panel.catalogue import PLAYED, PLAYGROUND, STARTS, TITLES, members, members_of
 from labkit.panel.codes import code_of, experiment_of
 from labkit.panel.controls import LEFT
 from labkit.panel.panel import Panel
 from labkit.panel.questions import QUESTIONS, Question
+from labkit.panel.references import PLAYED, PLAYGROUND, STARTS, TITLES, members, members_of
 from labkit.panel.rows import ROWS
 
 TINY = Experiment(
@@ -244,7 +244,7 @@ def test_what_does_not_go_together_is_refused_in_words_and_kept(
 
 def test_every_control_has_a_label(panel: Panel):
     widgets = [*panel.controls.parts.values(), *panel.bar.buttons.values(), panel.bar.progress]
-    widgets += [*panel.starts.box.children, *panel.sharing._lines, panel.stage.density]
+    widgets += [*panel.starts.box.children, *panel.share._lines, panel.stage.density]
     widgets += [panel.stage.pin, panel.gallery.list, panel.gallery.next, panel.gallery.live]
     assert all(widget.description for widget in widgets)
     assert len({widget.description for widget in widgets}) == len(widgets)
@@ -301,7 +301,7 @@ def test_curves_appear_while_a_network_trains(panel: Panel, monkeypatch: pytest.
     monkeypatch.setattr("labkit.panel.session.TICK", 0.0)  # one event at a time
     panel.run()
     before = pictures(panel)
-    while not panel.readings.live:
+    while not panel.live_results.live:
         assert panel.session.active
         panel.tick()
     assert panel.session.state == "running"
@@ -475,9 +475,9 @@ def test_a_shared_setting_makes_an_equal_experiment(experiment: Experiment):
 
 def test_a_code_makes_the_same_panel(panel: Panel, store: Store):
     choose(panel, rewind=6, further="draws=2")
-    again = Panel(panel.sharing.code.value, store=store, device="cpu")
+    again = Panel(panel.share.code.value, store=store, device="cpu")
     assert again.experiment == panel.experiment is not None
-    assert panel.sharing.panel.value == f"Panel({panel.sharing.code.value!r})"
+    assert panel.share.panel.value == f"Panel({panel.share.code.value!r})"
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)

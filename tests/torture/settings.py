@@ -28,7 +28,7 @@ from labkit.engine.training import Recipe
 from labkit.experiments import running
 from labkit.experiments.experiment import CHAINS, TREATMENTS, Experiment, Task
 from labkit.experiments.running import Event, run
-from labkit.experiments.words import as_python, settings_in_words, with_settings
+from labkit.experiments.words import as_python, field_texts, with_settings
 from tests.torture.figures import Figure
 from tests.torture.limits import Watch, little_memory
 
@@ -86,7 +86,7 @@ LIKELY: dict[str, list[Any]] = {
     "statistics": ["re-estimated", "interpolated"],
     "train_examples": [2, 10**9],
 }
-FIELDS = [*(path for path, _ in settings_in_words(Experiment())), "treatments"]
+FIELDS = [*(path for path, _ in field_texts(Experiment())), "treatments"]
 NAMES = {path.split(".")[-1] for path in FIELDS} | {"task", "recipe", "pruning", "a setting",
          "instability", "images", "name of a data set", "must"}  # fmt: skip
 
@@ -106,7 +106,7 @@ def torture(count: int, seed: int, folder: Path) -> list[Figure]:
             told = ""
             with watch:
                 if dice.random() < IN_WORDS:
-                    told = _in_words(dice, folder, words)
+                    told = _summary(dice, folder, words)
                 else:
                     changes = {path: _value(path, dice) for path in _some(dice)}
                     told = f"{changes!r:.300}"
@@ -158,7 +158,7 @@ def _is_in_words(error: BaseException) -> bool:
 def _told_again(experiment: Experiment) -> bool:
     names: dict[str, Any] = {}
     exec(as_python(experiment), names)
-    words = [f"{path}={text}" for path, text in settings_in_words(experiment)]
+    words = [f"{path}={text}" for path, text in field_texts(experiment)]
     same = names["experiment"] == experiment == with_settings(Experiment(), words)
     return same and _address(experiment) == _address(names["experiment"])
 
@@ -182,7 +182,7 @@ def _begin(experiment: Experiment, store: Store) -> str:
     return ""
 
 
-def _in_words(dice: Random, folder: Path, figure: Figure) -> str:
+def _summary(dice: Random, folder: Path, figure: Figure) -> str:
     """One command line; what it was."""
     words = [dice.choice(("run", "run", "export", "export", "export", "claims")), "lottery"]
     if words[0] == "export":

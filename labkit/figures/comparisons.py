@@ -77,7 +77,7 @@ def compare_treatments(
     left.set_xlabel(column.replace("final_test", "test").replace("_", " ") + " (%)")
     right.set_xlabel(f"paired difference (points)\nto {look_of(against).name}")
     _explain(figure, table)
-    return with_mishaps(Picture(figure, _best_in_words(table, against), table), tickets, reference)
+    return with_mishaps(Picture(figure, _best(table, against), table), tickets, reference)
 
 
 def difference_by_learning_rate(
@@ -125,7 +125,7 @@ def difference_by_learning_rate(
     legend_below(figure, handles, columns=2)
     table = _means(pairs, ["run", "kind", "network", "density", "learning_rate"])
     words = [
-        f"{row['kind']} at {row['learning_rate']:g} {_in_words(row)} ({_seeds(row)})"
+        f"{row['kind']} at {row['learning_rate']:g} {_difference(row)} ({_seeds(row)})"
         for row in table.to_dict("records")
         if row["run"] == table["run"].iloc[0]
     ]
@@ -191,10 +191,10 @@ def difference_by_density(
     names = f"{look_of(arm).name} minus {look_of(against).name}"
     panels[0].set_ylabel(f"{names} (points)")
     legend_below(figure, handles, columns=3)
-    return with_mishaps(Picture(figure, _leads_in_words(table, names), table), tickets)
+    return with_mishaps(Picture(figure, _summary_of_leads(table, names), table), tickets)
 
 
-def _leads_in_words(table: pd.DataFrame, names: str) -> str:
+def _summary_of_leads(table: pd.DataFrame, names: str) -> str:
     parts = []
     for (length, rate), line in table.groupby(["length", "learning_rate"]):
         ordered = line.sort_values("density", ascending=False)
@@ -345,20 +345,20 @@ def _explain(figure: Figure, table: pd.DataFrame) -> None:
     legend_below(figure, handles, columns=4)
 
 
-def _best_in_words(table: pd.DataFrame, against: str) -> str:
+def _best(table: pd.DataFrame, against: str) -> str:
     sentences = []
     for (run, block), arms in table.groupby(["run", "block"], sort=False):
         arms = arms[arms["treatment"] != "dense"]
         best = arms.loc[arms["mean"].idxmax()]
         sentence = f"{run}, {block}: {look_of(best['treatment']).name} is highest"
         if best["treatment"] != against and not math.isnan(best["difference_mean"]):
-            sentence += f", {_in_words(best)} against {look_of(against).name}"
+            sentence += f", {_difference(best)} against {look_of(against).name}"
         sentence += f" ({_seeds(best)})"
         sentences.append(sentence[0].upper() + sentence[1:] + ".")
     return " ".join(sentences)
 
 
-def _in_words(row: Any) -> str:
+def _difference(row: Any) -> str:
     """A difference with its interval, such as "+1.20 points [+0.40, +2.00]"."""
     words = f"{row['difference_mean']:+.2f} points"
     if not math.isnan(row["difference_low"]):

@@ -1,4 +1,4 @@
-"""Readings: what is known of an experiment at this moment, as lines, layers and rows.
+"""What is known of an experiment at this moment, as lines, layers and rows.
 
 Finished networks come from the store and the shipped results; of networks that are training, the
 evaluations so far. Tables in long form are made by `labkit.tables`; these means are what a chart
@@ -30,7 +30,7 @@ from labkit.panel.numbers import Row
 Result = dict[str, Any]
 
 
-class Readings:
+class LiveResults:
     """The results of an experiment that a store has, and those that arrive while it runs."""
 
     def __init__(self, experiment: Experiment, store: Store) -> None:
@@ -219,7 +219,7 @@ class Readings:
 
 
 def gap_of(
-    one: Readings, arm: str, other: Readings, against: str, number: int, column: str
+    one: LiveResults, arm: str, other: LiveResults, against: str, number: int, column: str
 ) -> Estimate:
     """An arm of one minus an arm of another in a round, by the seeds that both have, in points; of
     early stops, in per cent of the other's.

@@ -10,7 +10,7 @@ from labkit.experiments.words import as_python
 from labkit.panel.codes import code_of
 
 
-class Sharing:
+class ShareBox:
     """Lines to be copied that make a setting again. `box` is what to display."""
 
     def __init__(self) -> None:

@@ -11,8 +11,8 @@ from labkit.engine.training import Recipe
 from labkit.experiments.experiment import Experiment, Task, all_trials
 from labkit.experiments.presets import NAMES, PRESETS, study
 from labkit.experiments.proof import result_of
-from labkit.experiments.words import settings_in_words
-from labkit.panel.readings import Readings
+from labkit.experiments.words import field_texts
+from labkit.panel.live_results import LiveResults
 
 PLAYGROUND = "playground"
 _SEEN = "played"  # the size whose results are shipped
@@ -81,7 +81,7 @@ def rewound_to_0(experiment: Experiment) -> Experiment | None:
 
 def home_of(experiment: Experiment) -> str:
     """The name and size of a preset that has this task and pruning, or nothing."""
-    for name, size, member in catalogue():
+    for name, size, member in all_members():
         if member.task == experiment.task and (
             member.pruning == experiment.pruning or not member.rounds
         ):
@@ -90,7 +90,7 @@ def home_of(experiment: Experiment) -> str:
 
 
 @lru_cache(maxsize=1)
-def catalogue() -> tuple[tuple[str, str, Experiment], ...]:
+def all_members() -> tuple[tuple[str, str, Experiment], ...]:
     """All experiments with the names and sizes of their presets."""
     found = [(PLAYGROUND, "quick", _PLAYGROUND)]
     found += [(PLAYGROUND, _SEEN, e) for e in PLAYED]
@@ -105,15 +105,15 @@ class References:
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self._known: dict[Experiment, Readings] = {}
+        self._known: dict[Experiment, LiveResults] = {}
 
-    def read(self, experiment: Experiment) -> Readings:
+    def read(self, experiment: Experiment) -> LiveResults:
         """The results of an experiment, read once."""
         if experiment not in self._known:
-            self._known[experiment] = Readings(experiment, self.store)
+            self._known[experiment] = LiveResults(experiment, self.store)
         return self._known[experiment]
 
-    def nearest(self, own: Experiment, home: str = "") -> Readings | None:
+    def nearest(self, own: Experiment, home: str = "") -> LiveResults | None:
         """The stored results of the experiment most like one's own; None where nothing is stored.
 
         home: the preset of a lesson, of which an unchanged setting is shown the reference, even
@@ -124,11 +124,11 @@ class References:
             return self.read(members(home, "reference")[_ANSWERS[home]])
         ranked = sorted(
             (_distance(own, e) - (1_000 if name == at_home else 0), number)
-            for number, (name, size, e) in enumerate(catalogue())
+            for number, (name, size, e) in enumerate(all_members())
             if size != "quick" and e != own
         )
         for _, number in ranked:
-            e = catalogue()[number][2]
+            e = all_members()[number][2]
             if self._begun(e):
                 return self.read(e)
         return None
@@ -144,7 +144,7 @@ class References:
 
 def members_of(name: str) -> tuple[Experiment, ...]:
     """All experiments of a preset, of every size; none without a name."""
-    return tuple(e for home, _, e in catalogue() if home == name)
+    return tuple(e for home, _, e in all_members() if home == name)
 
 
 def _distance(own: Experiment, other: Experiment) -> float:
@@ -160,4 +160,4 @@ def _distance(own: Experiment, other: Experiment) -> float:
 
 @lru_cache(maxsize=1024)
 def _told(e: Experiment) -> dict[str, str]:
-    return dict(settings_in_words(e))
+    return dict(field_texts(e))

@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from labkit.figures import pairs
+from labkit.figures import comparisons
 
 EFFECT = {"dense": 3.0, "rewind": 1.0, "fine-tune-quarter": 0.0, "scratch-e": 0.5, "scratch-b": 2.0}
 
@@ -37,7 +37,7 @@ def of(table: pd.DataFrame, treatment: str) -> pd.Series:
 
 
 def test_differences_are_taken_within_each_seed():
-    table = pairs.compare_treatments(tickets(), against="fine-tune-quarter").table
+    table = comparisons.compare_treatments(tickets(), against="fine-tune-quarter").table
     row = of(table, "scratch-b")
     assert row["difference_mean"] == pytest.approx(2.2) and row["seeds"] == 3
     half = 4.303 * 0.2 / 3**0.5  # seeds themselves differ by five times as much
@@ -50,7 +50,9 @@ def test_draws_of_a_seed_are_averaged_before_seeds_are_compared():
     again = tickets()
     drawn = again[again["treatment"] == "scratch-e"].assign(draw=1)
     drawn["final_test_accuracy"] += 0.01
-    both = pairs.compare_treatments(pd.concat([again, drawn]), against="fine-tune-quarter").table
+    both = comparisons.compare_treatments(
+        pd.concat([again, drawn]), against="fine-tune-quarter"
+    ).table
     assert of(both, "scratch-e")["difference_mean"] == pytest.approx(0.55 + 0.5)
     assert of(both, "scratch-e")["seeds"] == 3
 
@@ -58,13 +60,13 @@ def test_draws_of_a_seed_are_averaged_before_seeds_are_compared():
 def test_a_seed_without_the_arm_to_compare_with_has_no_difference():
     some = tickets()
     some = some[(some["seed"] > 0) | (some["treatment"] != "fine-tune-quarter")]
-    row = of(pairs.compare_treatments(some, against="fine-tune-quarter").table, "scratch-b")
+    row = of(comparisons.compare_treatments(some, against="fine-tune-quarter").table, "scratch-b")
     assert row["difference_mean"] == pytest.approx(2.3) and row["mean"] == pytest.approx(63.2)
 
 
 def test_networks_of_another_size_are_another_block():
     study = pd.concat([tickets(), tickets(size=16, level=50)])
-    table = pairs.compare_treatments(study, against="fine-tune-quarter").table
+    table = comparisons.compare_treatments(study, against="fine-tune-quarter").table
     assert set(table["block"]) == {"25% density", "10% density"}
     assert (table.groupby("block")["treatment"].nunique() == len(EFFECT)).all()
 
@@ -76,17 +78,17 @@ def test_global_pruning_of_units_is_one_block_whatever_its_seeds_keep():
     ]
     study = pd.concat(parts, ignore_index=True)
     study.loc[study["treatment"] == "dense", "widths"] = None
-    table = pairs.compare_treatments(study, against="fine-tune-quarter").table
+    table = comparisons.compare_treatments(study, against="fine-tune-quarter").table
     assert table["block"].nunique() == 1 and of(table, "scratch-b")["seeds"] == 3
 
 
 def test_the_reference_stands_beside_a_run_of_nearly_the_same_density():
-    picture = pairs.compare_treatments(
+    picture = comparisons.compare_treatments(
         tickets(seeds=(0,)), tickets(size=42), against="fine-tune-quarter"
     )
     assert picture.table.groupby("run")["block"].unique().map(len).to_dict() == {
-        pairs.THIS_RUN: 1,
-        pairs.REFERENCE: 1,
+        comparisons.THIS_RUN: 1,
+        comparisons.REFERENCE: 1,
     }
     assert picture.table["block"].nunique() == 1
     left, right = picture.figure.axes
@@ -98,7 +100,7 @@ def test_the_reference_stands_beside_a_run_of_nearly_the_same_density():
 
 def test_the_legend_names_what_is_drawn():
     def names(*tables: pd.DataFrame) -> list[str]:
-        picture = pairs.compare_treatments(*tables, against="fine-tune-quarter")
+        picture = comparisons.compare_treatments(*tables, against="fine-tune-quarter")
         return [text.get_text() for text in picture.figure.legends[0].get_texts()]
 
     assert names(tickets(seeds=(0,))) == ["this run, one seed"]
@@ -112,32 +114,34 @@ def test_the_legend_names_what_is_drawn():
 
 def test_blocks_name_the_settings_that_differ():
     study = pd.concat([tickets(), tickets(learning_rate=0.01)])
-    blocks = set(pairs.compare_treatments(study, against="fine-tune-quarter").table["block"])
+    blocks = set(comparisons.compare_treatments(study, against="fine-tune-quarter").table["block"])
     assert blocks == {"25% density, learning rate 0.1", "25% density, learning rate 0.01"}
 
 
 def test_a_run_and_a_reference_of_another_length_share_their_rows():
-    both = pairs.compare_treatments(
+    both = comparisons.compare_treatments(
         tickets(length=150), tickets(length=1_500), against="fine-tune-quarter"
     )
     assert set(both.table["block"]) == {"25% density"}
     lengths = pd.concat([tickets(length=150), tickets(length=1_500)])
-    blocks = set(pairs.compare_treatments(lengths, against="fine-tune-quarter").table["block"])
+    blocks = set(
+        comparisons.compare_treatments(lengths, against="fine-tune-quarter").table["block"]
+    )
     assert blocks == {"25% density, length 150", "25% density, length 1500"}
 
 
 def test_the_summary_tells_the_best_arm_and_whether_there_is_an_interval():
-    one = pairs.compare_treatments(tickets(seeds=(0,)), against="fine-tune-quarter").summary
+    one = comparisons.compare_treatments(tickets(seeds=(0,)), against="fine-tune-quarter").summary
     assert one == (
         "This run, 25% density: Scratch-B is highest, +2.00 points against "
         "fine-tuned, a quarter (1 seed)."
     )
-    three = pairs.compare_treatments(tickets(), against="fine-tune-quarter").summary
+    three = comparisons.compare_treatments(tickets(), against="fine-tune-quarter").summary
     assert "+2.20 points [+1.70, +2.70] against" in three and "(3 seeds)" in three
 
 
 def test_another_accuracy_can_be_compared():
-    table = pairs.compare_treatments(
+    table = comparisons.compare_treatments(
         tickets(), against="fine-tune-quarter", column="test_accuracy"
     ).table
     assert of(table, "scratch-b")["difference_mean"] == pytest.approx(1.1)
@@ -145,9 +149,9 @@ def test_another_accuracy_can_be_compared():
 
 def test_there_must_be_something_to_compare_with():
     with pytest.raises(ValueError, match=r"scratch-b, scratch-e.*not 'fine-tune'"):
-        pairs.compare_treatments(tickets(), against="fine-tune")
+        comparisons.compare_treatments(tickets(), against="fine-tune")
     with pytest.raises(ValueError, match="nothing"):
-        pairs.compare_treatments(pd.DataFrame())
+        comparisons.compare_treatments(pd.DataFrame())
 
 
 def rates() -> pd.DataFrame:
@@ -162,7 +166,7 @@ def rates() -> pd.DataFrame:
 
 
 def test_the_interaction_has_a_mean_for_each_kind_and_rate():
-    picture = pairs.difference_by_learning_rate(rates(), arm="rewind", against="scratch-e")
+    picture = comparisons.difference_by_learning_rate(rates(), arm="rewind", against="scratch-e")
     table = picture.table.set_index(["kind", "learning_rate"])["difference_mean"]
     assert table["unstructured", 0.01] == pytest.approx(5.55)
     assert table["unstructured", 0.1] == pytest.approx(0.55)
@@ -171,7 +175,7 @@ def test_the_interaction_has_a_mean_for_each_kind_and_rate():
 
 
 def test_kinds_differ_by_more_than_colour_and_the_reference_is_pale():
-    picture = pairs.difference_by_learning_rate(rates(), rates(), against="scratch-e")
+    picture = comparisons.difference_by_learning_rate(rates(), rates(), against="scratch-e")
     (axes,) = picture.figure.axes
     labels = {text.get_text() for text in picture.figure.legends[0].get_texts()}
     assert labels == {
@@ -186,11 +190,11 @@ def test_kinds_differ_by_more_than_colour_and_the_reference_is_pale():
 def test_a_run_of_one_rate_alone_can_be_shown():
     one = rates()
     one = one[(one["learning_rate"] == 0.1) & (one["seed"] == 0)]
-    picture = pairs.difference_by_learning_rate(one, against="scratch-e")
+    picture = comparisons.difference_by_learning_rate(one, against="scratch-e")
     assert len(picture.table) == 2 and "[" not in picture.summary
     with pytest.raises(ValueError, match="rewind and scratch-b"):
         alone = one[one["treatment"] != "rewind"]
-        pairs.difference_by_learning_rate(alone, against="scratch-b")
+        comparisons.difference_by_learning_rate(alone, against="scratch-b")
 
 
 def by_density() -> pd.DataFrame:
@@ -216,7 +220,7 @@ def by_density() -> pd.DataFrame:
 
 def test_leads_by_density_are_paired_with_a_panel_per_length():
     longer = by_density().assign(length=3_000)
-    picture = pairs.difference_by_density(pd.concat([by_density(), longer]))
+    picture = comparisons.difference_by_density(pd.concat([by_density(), longer]))
     found = picture.table.set_index(["length", "learning_rate", "density"])["difference"]
     assert found[600, 0.1, 0.25] == pytest.approx(2) and found[600, 0.1, 0.5] == pytest.approx(0.5)
     assert picture.table["seeds"].eq(3).all() and len(picture.table) == 12
@@ -232,4 +236,4 @@ def test_leads_need_both_arms():
     alone = by_density()
     alone = alone[alone["treatment"] == "rewind"]
     with pytest.raises(ValueError, match="must have rewind and reinitialise of one seed"):
-        pairs.difference_by_density(alone)
+        comparisons.difference_by_density(alone)
