@@ -1,4 +1,4 @@
-"""Live pictures: readings as charts, and what they say in a sentence.
+"""Live pictures: results as charts, and what they say in a sentence.
 
 A view is what is looked at: an experiment's own results or, where it has none, stored ones; what
 they are compared with; and a round.

@@ -86,7 +86,7 @@ class Panel:
         self._alone = False  # whether its clock was found not to tick
         self._due = False  # whether a forecast is to be made at the next tick
         self.experiment: Experiment | None = None
-        self.readings = LiveResults(self._start, self.store)
+        self.live_results = LiveResults(self._start, self.store)
         self.from_0: LiveResults | None = None  # the same tickets rewound to 0
         self._make_widgets()
         self.controls.show(self._start)
@@ -160,8 +160,8 @@ class Panel:
     def _pull(self) -> None:
         measured = self.session.pull(self.session.generation)
         for event in measured:
-            for readings in filter(None, (self.readings, self.from_0)):
-                readings.take(event)
+            for live_results in filter(None, (self.live_results, self.from_0)):
+                live_results.take(event)
         self._show_state()
         if measured:
             self._draw()
@@ -285,23 +285,23 @@ class Panel:
 
     def _study(self) -> list[Experiment]:
         """What the controls ask for: the setting, and what it is compared with."""
-        return [r.experiment for r in (self.readings, self.from_0) if r]
+        return [r.experiment for r in (self.live_results, self.from_0) if r]
 
     def _read(self, experiment: Experiment) -> None:
         """See what is stored of a setting, and of what it is compared with."""
         compared = self.controls.from_initialisation(experiment)
-        self.readings = LiveResults(experiment, self.store)
+        self.live_results = LiveResults(experiment, self.store)
         self.from_0 = LiveResults(compared, self.store) if compared else None
 
     def _stored(self) -> str:
         """How much of the setting is stored, and of which preset that is."""
-        found, trials = dict(self.readings.results), dict(self.readings.trials)
+        found, trials = dict(self.live_results.results), dict(self.live_results.trials)
         if self.from_0:
             found |= self.from_0.results
             trials |= self.from_0.trials
         if not found:
             return "Nothing of this setting is stored yet: press Run."
-        home = home_of(self.readings.experiment)
+        home = home_of(self.live_results.experiment)
         source = f", part of the preset {home}" if home else ", from earlier runs"
         count = (
             f"all {len(trials)}" if len(found) == len(trials) else f"{len(found)} of {len(trials)}"
@@ -355,7 +355,7 @@ class Panel:
             self._draw_answer(question)
             return
         show = show_of(
-            self.readings, self.from_0, self._references, self._name,
+            self.live_results, self.from_0, self._references, self._name,
             self.controls.parts["from 0"].value,
         )  # fmt: skip
         self.stage.show(show, session.station)

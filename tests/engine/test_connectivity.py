@@ -472,6 +472,7 @@ def test_weights_of_a_compared_network_that_are_lost_are_trained_again(store: St
     again = {(t.label, t.analysis) for t in missing(analysed, store)}
     assert again == {
         *{("shuffled-mask", False), ("shuffled-mask", True)},
+        ("rewind", False),  # in whose company the shuffled mask was trained
         *{("dense", True), ("rewind", True)},
     }
     finish(analysed, store)

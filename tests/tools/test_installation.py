@@ -99,7 +99,7 @@ def test_a_wheel_works_outside_a_clone(installed: Path, tmp_path: Path):
     assert "405 of 405 of lottery (reference)" in doctor
     assert re.search(r"reference  .*5 seeds.* 50,000 iterations", call("claims"))
     call("lessons", "mine")
-    assert len(list((tmp_path / "mine").glob("*.ipynb"))) == 8
+    assert len(list((tmp_path / "mine").glob("*.ipynb"))) == 10
 
 
 @pytest.mark.long
@@ -370,7 +370,7 @@ def test_a_fork_and_a_release_are_made_by_one_command(clone: Path):
     old, version = address.project((clone / "pyproject.toml").read_text("utf-8"))
     changed = address.rewrite(clone, FORK)
     assert {"README.md", "pyproject.toml", "CITATION.cff"} <= {path.name for path in changed}
-    assert sum(path.suffix == ".ipynb" for path in changed) == 8
+    assert sum(path.suffix == ".ipynb" for path in changed) == 10
     for path in clone.glob("**/*"):
         if path.suffix in address.TEXT:
             assert old not in path.read_text("utf-8"), path

@@ -22,8 +22,10 @@ CONDA_NAMES = {"torch": "pytorch-cpu", "matplotlib": "matplotlib-base"}
 # In environment.yml alone: the interpreter, the installer, and Binder's too old ipykernel.
 CONDA_ONLY = {"python", "pip", "ipykernel"}
 IMPORT_NAMES = {
+    "axe-playwright-python": "axe_playwright_python",
     "beautifulsoup4": "bs4",
     "ipython": "IPython",
+    "jupyter-client": "jupyter_client",
     "lazy-loader": "lazy_loader",
     "pillow": "PIL",
     "pyyaml": "yaml",
