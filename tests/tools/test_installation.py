@@ -378,7 +378,7 @@ def test_a_fork_and_a_release_are_made_by_one_command(clone: Path):
     project = clone / "pyproject.toml"
     text = project.read_text("utf-8")
     project.write_text(text.replace(f'version = "{version}"', 'version = "7.8.9"', 1), "utf-8")
-    assert len(address.rewrite(clone)) == 9, "the lessons and the README"
+    assert len(address.rewrite(clone)) == 11, "the lessons and the README"
     for path in (clone / "notebooks").glob("*.ipynb"):
         nbformat.validate(nbformat.read(path, as_version=4))
         assert path.read_text("utf-8").count("v7.8.9") == 3
