@@ -18,6 +18,7 @@ from labkit.engine.networks import outline
 from labkit.engine.pruning import removed
 from labkit.experiments.experiment import Experiment, Trial, all_trials
 from labkit.experiments.forecast import image_of
+from labkit.experiments.mishaps import UNKNOWN, told
 from labkit.experiments.proof import result_of
 from labkit.experiments.running import Evaluated, Finished
 from labkit.experiments.statistics import Estimate, estimate
@@ -79,6 +80,15 @@ class LiveResults:
             row["rewind"] = self.experiment.rewind if trial.round else ""
             rows.append(row | {"draw": trial.draw} | {n: result["ticket"][n] for n in columns})
         return rows
+
+    def mishaps(self) -> list[str]:
+        """What befell finished networks, and how many: diverged, lost a layer, answer one class."""
+        rows = [
+            {"seed": trial.seed, "round": trial.round, "treatment": trial.label, "draw": trial.draw}
+            | {name: result["ticket"].get(name, usual) for name, usual in UNKNOWN.items()}
+            for trial, result in self._finished()
+        ]
+        return told(pd.DataFrame(rows))
 
     def accuracy_lines(self) -> list[Line]:
         """Test accuracy (%) at the early stop against density, a line per treatment, with 95%

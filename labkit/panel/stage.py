@@ -97,7 +97,8 @@ class Stage:
         self.side.layout.flex, self.side.layout.max_width = _BELOW if both else _BESIDE
         self.loop.value = loop(station, f"round {number} of {e.rounds}")
         self.layers.value, self.mask.value = layer_bars(view), mask_picture(view)
-        words = show.said or verdict_line(view)
+        befell = "".join(f" {words}." for words in shown.mishaps())
+        words = (show.said or verdict_line(view)) + befell
         self.verdict.value = (
             f'<p role="status" style="margin: 2px 0; line-height: 1.4; font-size: 1.05em">'
             f"{html.escape(words)}</p>"

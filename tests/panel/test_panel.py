@@ -624,6 +624,14 @@ def test_an_answer_is_the_mean_of_pairs_and_its_interval_decides(tmp_path: Path)
     assert len(question.open_options(between)) == 3
 
 
+def test_networks_that_diverged_are_told_under_the_charts(panel: Panel):
+    choose(panel, learning_rate="1e30")
+    run_to_the_end(panel)
+    count = len(panel.live_results.results)
+    assert re.search(rf"[1-9]\d* of {count} networks: diverged", panel.stage.verdict.value)
+    assert "nan" not in panel.stage.verdict.value
+
+
 def test_a_question_can_be_run_by_oneself(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
