@@ -73,8 +73,9 @@ def _namesakes() -> Findings:
         yield "WRONG", f"`import labkit` finds another package of that name, {file}: {remedy}"
     with suppress(metadata.PackageNotFoundError):
         other = metadata.metadata("labkit")
-        if not (other["Summary"] or "").startswith(TITLE):  # the lab itself once had this name
-            told = f"labkit {other['Version']}, {other['Summary'] or 'no summary'}"
+        summary = other["Summary"] if "Summary" in other else ""  # noqa: SIM401  # it has no get
+        if not summary.startswith(TITLE):  # the lab itself once had this name
+            told = f"labkit {other['Version']}, {summary or 'no summary'}"
             yield (
                 "WRONG",
                 f"another package of the same import name is installed ({told}): {remedy}",

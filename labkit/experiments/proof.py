@@ -12,6 +12,7 @@ from labkit.engine.connectivity import Instability
 from labkit.engine.pruning import Pruning
 from labkit.engine.training import Recipe
 from labkit.experiments.experiment import REWIND, Experiment, Task, Treatment, Trial
+from labkit.experiments.mishaps import UNKNOWN
 
 # What every result has that is read; some have more.
 CURVE = ("iteration", "validation_loss", "validation_accuracy")
@@ -41,7 +42,9 @@ def proves(result: dict[str, Any], key: str) -> bool:
 
 
 def _trained(result: dict[str, Any]) -> bool:
-    return _numbers(result["ticket"], _TICKET) and _columns(result["curve"], CURVE) and _by(result)
+    ticket = UNKNOWN | result["ticket"]  # whether it diverged is told since later
+    measured = _numbers(ticket, (*_TICKET, *UNKNOWN))
+    return measured and _columns(result["curve"], CURVE) and _by(result)
 
 
 def _analysed(result: dict[str, Any]) -> bool:

@@ -668,7 +668,10 @@ def hands(panel: Panel) -> Hands:
     return hands
 
 
-def test_a_run_goes_on_without_a_clock_and_says_so(panel: Panel, hands: Hands):
+def test_a_run_goes_on_without_a_clock_and_says_so(
+    panel: Panel, hands: Hands, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("labkit.panel.session.TICK", 0.0)  # one event at a time
     said = []
     panel.bar.state.observe(lambda change: said.append(change["new"]), "value")
     choose(panel, rounds=1)  # makes it tick, or so it thinks
