@@ -175,11 +175,9 @@ def finished(page: str, title: str, before: Named | None, after: Named | None) -
     page = page.replace("<html>", '<html lang="en">').replace("</head>", _CONTRAST, 1)
     links = ['<a href="index.html">All lessons</a>']
     if before:
-        links.insert(
-            0, f'<a rel="prev" href="{before[0]}.html">Previous: {html.escape(before[1])}</a>'
-        )
+        links.insert(0, _link("prev", "Previous", *before))
     if after:
-        links.append(f'<a rel="next" href="{after[0]}.html">Next: {html.escape(after[1])}</a>')
+        links.append(_link("next", "Next", *after))
     style = "display: flex; flex-wrap: wrap; gap: 0.5rem 2rem; padding: 1rem; font: 15px system-ui"
     bar = f'<nav aria-label="{{}}" style="{style}">{" ".join(links)}</nav>'
     page = re.sub(r"(<body[^>]*>)", lambda m: m[1] + bar.format("Lessons"), page, count=1)

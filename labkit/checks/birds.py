@@ -178,9 +178,6 @@ def check_draw_early(answer: Callable[[Distances, float, int], int]) -> None:
     compare_all(answer, questions, MISTAKES_WITH_THE_RULE, read=_as_number)
 
 
-Costs = tuple[int, int, int, float]
-
-
 def _price(iterations: int, drawn: int, start: int, share: float) -> float:
     return (drawn + share * (iterations - start)) / iterations
 

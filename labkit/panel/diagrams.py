@@ -10,7 +10,6 @@ from PIL import Image
 
 from labkit.panel.charts import GRID, INK, PAPER, QUIET, svg
 
-STATIONS = ("train", "prune", "rewind")
 _WIDTH = 280
 _BLUE, _BAR = "#0072B2", "#2B8CC4"  # the latter is told from paper light and dark
 _ROWS = 8  # layers that have a bar of their own
@@ -26,8 +25,9 @@ class Layer:
 
 
 def loop(station: str, words: str) -> str:
-    """The loop train, prune, rewind with one station marked. station: of STATIONS, or "" for none;
-    words: where it stands, such as "round 2 of 5".
+    """The loop train, prune, rewind with one station marked.
+
+    station: one of these three words, or "" for none. words: where it stands: "round 2 of 5".
     """
     places = {"train": 6, "prune": 103, "rewind": 200}
     parts = [
