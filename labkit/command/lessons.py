@@ -25,11 +25,12 @@ def write_lessons(folder: Path) -> tuple[int, int]:
     if not lessons:
         raise DataError(f"there are no lessons in {source}; install the lab again")
     missing = [path for path in lessons if not (folder / path.name).exists()]
+    pictures = [path for path in sorted((source / PICTURES).iterdir())
+                if not (folder / PICTURES / path.name).exists()]  # fmt: skip
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for path in missing:
-            shutil.copyfile(path, folder / path.name)
-        shutil.copytree(source / PICTURES, folder / PICTURES, dirs_exist_ok=True)
+        (folder / PICTURES).mkdir(parents=True, exist_ok=True)
+        for path in missing + pictures:
+            shutil.copyfile(path, folder / path.relative_to(source))
     except OSError as error:
         raise DataError(f"cannot write lessons to {folder} ({error})") from error
     return len(missing), len(lessons) - len(missing)

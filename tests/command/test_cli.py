@@ -448,6 +448,16 @@ def test_lessons_are_written_and_never_overwritten(command, tmp_path, root):
     assert status == 1 and "cannot write lessons to /dev/null/mine" in err
 
 
+def test_the_lessons_of_a_clone_are_opened_where_they_are(monkeypatch: pytest.MonkeyPatch):
+    """`make lab`: the folder to write to is the one that they come from."""
+    folder = lessons.bundled("notebooks")
+    before = {path: path.read_bytes() for path in folder.rglob("*.*")}
+    assert lessons.write_lessons(folder) == (0, len(list(folder.glob("*.ipynb"))))
+    monkeypatch.chdir(folder.parent)
+    assert lessons.write_lessons(Path(folder.name))[0] == 0
+    assert before == {path: path.read_bytes() for path in folder.rglob("*.*")}
+
+
 def test_lessons_that_are_not_there_are_an_error(command, tmp_path, monkeypatch):
     monkeypatch.setattr(lessons, "bundled", lambda name: tmp_path / name)
     status, _, err = command("lessons")
