@@ -119,13 +119,17 @@ def scrub(page: Page) -> None:
 
 def use_the_panel(page: Page, name: str) -> None:
     wait(lambda: pictures(page).count() >= 2, "no pictures")
+    left = page.locator(".widget-html-content", has_text="% density: ").last
+    before = left.text_content()
     choose(page, "What is removed", "whole neurons")
-    fill(page, "How much is left", "10")
-    choose(page, "Rewind to", "60")
-    words = page.locator(".widget-html-content", has_text="% density: ").last
+    wait(lambda: left.text_content() != before, "the kernel does not follow", 60)
+    fill(page, "How much is left", "10")  # what is typed before that the kernel overwrites
     wait(
-        lambda: re.search(r"(9\.9|10|10\.\d)\d?% density", words.text_content() or ""), "no density"
+        lambda: re.search(r"(9\.9|10|10\.\d)\d?% density", left.text_content() or ""),
+        "no density",
+        60,
     )
+    choose(page, "Rewind to", "60")
     forecast = page.locator(".widget-html-content", has_text="networks to train: about").last
     wait(lambda: forecast.count(), "no forecast")
     photograph(page, f"{name}-chosen")
