@@ -13,6 +13,7 @@ from labkit.engine.data import TRAINING_IMAGES
 from labkit.experiments.experiment import REWIND, Experiment, Study, Task, all_trials, settings
 from labkit.experiments.mishaps import UNKNOWN
 from labkit.experiments.proof import CURVE, result_of
+from labkit.experiments.strays import strays
 
 # What tells apart the networks of a study, beside its seeds, rounds and treatments.
 SETTINGS = (
@@ -38,8 +39,9 @@ class Tables:
     `final_test_accuracy` after the last iteration; `censored` says that the minimum was the last
     evaluation, so training was too short to see it. `instability` is the mean over pairs of copies
     (test error; `train_instability`: training error), missing where it was not analysed.
-    `diverged`, `empty_layers` and `one_class` are told by `labkit.experiments.mishaps`, and none is
-    in results from before; all three tables have them, of the network.
+    `diverged`, `empty_layers` and `one_class` are told by `labkit.experiments.mishaps`, `stray` by
+    `labkit.experiments.strays`, and none is in results from before; all three tables have them, of
+    the network.
     """
 
     tickets: pd.DataFrame
@@ -70,8 +72,11 @@ def _tables(e: Experiment, store: Store) -> tuple[pd.DataFrame, pd.DataFrame, pd
     tickets: dict[tuple[Any, ...], dict[str, Any]] = {}
     curves: list[dict[str, Any]] = []
     paths: list[dict[str, Any]] = []
-    for trial in all_trials(e):
-        result = result_of(trial, store)
+    trials = list(all_trials(e))
+    results = {trial.key: result_of(trial, store) for trial in trials}
+    astray = strays(trials, results)
+    for trial in trials:
+        result = results[trial.key]
         if result is None:
             continue
         label = _settings(e) | {
@@ -85,6 +90,7 @@ def _tables(e: Experiment, store: Store) -> tuple[pd.DataFrame, pd.DataFrame, pd
             found = {name: result[name] for name in ("instability", "train_instability")}
             if row in tickets:
                 tickets[row] |= found
+                tickets[row]["stray"] |= trial.key in astray
                 label["density"] = tickets[row]["density"]
                 label |= {name: tickets[row][name] for name in UNKNOWN}
             label["statistics"] = e.instability.statistics
@@ -92,7 +98,7 @@ def _tables(e: Experiment, store: Store) -> tuple[pd.DataFrame, pd.DataFrame, pd
         else:
             steps = result["curve"]["iteration"]
             label |= {"iterations": steps[-1] - trial.start, "density": result["ticket"]["density"]}
-            tickets[row] = {**label, **UNKNOWN, **result["ticket"]}
+            tickets[row] = {**label, **UNKNOWN, **result["ticket"], "stray": trial.key in astray}
             label |= {name: tickets[row][name] for name in UNKNOWN}
             curves.append({**label, **{name: result["curve"][name] for name in CURVE}})
     return pd.DataFrame(list(tickets.values())), _spread(curves), _spread(paths)

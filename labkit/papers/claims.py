@@ -132,7 +132,7 @@ def cells(claim: Claim, tickets: pd.DataFrame) -> pd.DataFrame:
     asks. tickets: a table of `labkit.tables`, perhaps of unfinished studies.
 
     Left out are pairs with an early stop at the last evaluation, where the early stop is what is
-    read, and networks that diverged.
+    read, networks that diverged, and strays.
     """
     if claim.why or tickets.empty:
         return pd.DataFrame()
@@ -197,8 +197,9 @@ def _compared(
 
 def _by_seed(rows: pd.DataFrame, column: str) -> pd.Series:
     """Values of an arm, indexed by seed, draws averaged."""
-    if "diverged" in rows:
-        rows = rows[~rows["diverged"].eq(True)]
+    for mishap in ("diverged", "stray"):
+        if mishap in rows:
+            rows = rows[~rows[mishap].eq(True)]
     if column == "early_stop":
         rows = rows[~rows["censored"].eq(True)]
     return rows.dropna(subset=[column]).groupby("seed")[column].mean().astype(float)
