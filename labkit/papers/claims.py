@@ -248,7 +248,9 @@ def _row(
 
 
 def headlines(claim: Claim, found: pd.DataFrame) -> pd.DataFrame:
-    """Of a claim's cells those nearest to the paper's setting, one per network and reading."""
+    """Of a claim's cells those nearest to the paper's setting, one per family of networks (LeNet,
+    VGG, ...) and reading.
+    """
     if found.empty:
         return found
     distance = pd.DataFrame(
@@ -257,7 +259,9 @@ def headlines(claim: Claim, found: pd.DataFrame) -> pd.DataFrame:
     # Among equals the longest training, then the most seeds, is nearest to a paper's.
     order = distance.assign(length=-found["length"], seeds=-found["seeds"])
     ordered = found.loc[order.sort_values(list(order.columns), kind="stable").index]
-    return ordered.drop_duplicates(["network", "reading"]).sort_index()
+    family = ordered["network"].str.partition("-")[0]
+    repeated = ordered[["reading"]].assign(family=family).duplicated()
+    return ordered[~repeated].sort_index()
 
 
 def _distance(column: pd.Series, value: str) -> pd.Series:
