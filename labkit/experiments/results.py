@@ -28,7 +28,8 @@ class Tables:
     alpha on the line between two copies of a network.
 
     Accuracies and errors are in [0, 1], losses mean cross-entropies. `length` is how many
-    iterations the dense network trains for, `epochs` the same in passes over its training images,
+    iterations the dense network trains for, `epochs` the same in passes over its `images`, those
+    that it is trained on,
     `share` the rewind iteration as a share of it, `iterations` how many the network itself trained
     for; `cut` is the rate of pruning per round; `between` is what the chain does between rounds,
     and `at` the iteration at which all masks are drawn, or "end": each after the round before;
@@ -115,6 +116,7 @@ def _spread(rows: list[dict[str, Any]]) -> pd.DataFrame:
 def _settings(e: Experiment) -> dict[str, Any]:
     """The columns that all networks of an experiment share."""
     recipe = e.task.recipe
+    images = _training_images(e.task)
     chain = {"task": settings(e.task), "pruning": settings(e.pruning), "rewind": e.rewind}
     if e.link != REWIND:
         chain["between"] = e.chain
@@ -126,7 +128,8 @@ def _settings(e: Experiment) -> dict[str, Any]:
         "learning_rate": recipe.learning_rate,
         "warmup": recipe.warmup,
         "length": recipe.iterations,
-        "epochs": recipe.iterations * recipe.batch_size / _training_images(e.task),
+        "epochs": recipe.iterations * recipe.batch_size / images,
+        "images": images,
         "kind": e.pruning.kind,
         "criterion": e.pruning.criterion,
         "scope": e.pruning.scope,

@@ -11,6 +11,7 @@ from labkit.figures.comparisons import (
     compare_treatments,
     difference_by_density,
     difference_by_learning_rate,
+    difference_by_size,
 )
 from labkit.figures.costs import cost_of_tickets, does_it_pay
 from labkit.figures.layers import kept_per_layer
@@ -33,6 +34,7 @@ __all__ = [
     "cost_of_tickets",
     "difference_by_density",
     "difference_by_learning_rate",
+    "difference_by_size",
     "does_it_pay",
     "early_stop_against_density",
     "error_along_line",
