@@ -22,6 +22,7 @@ from labkit.figures.picture import Picture
 from labkit.figures.stability import (
     contradiction_map,
     instability_against_rewind,
+    matching_by_stability,
     phase_diagram,
     phases,
 )
@@ -43,6 +44,7 @@ __all__ = [
     "kept_per_layer",
     "learning_curves",
     "mask_distance_map",
+    "matching_by_stability",
     "phase_diagram",
     "phases",
     "pixel_map",
