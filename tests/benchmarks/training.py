@@ -22,6 +22,7 @@ import resource
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from itertools import count
 from statistics import mean, median
@@ -354,18 +355,27 @@ def beside_busy_processes(name: str, data: Data, recipe: Recipe, repeats: int) -
         for words, (processes, who) in ways.items():
             arguments = (name, data, recipe, repeats, who)
             quiet = at_a_time(steps_of, arguments, processes).wall
-            others = [multiprocessing.Process(target=_compute, daemon=True) for _ in range(BUSY)]
-            for other in others:
-                other.start()
-            busy = at_a_time(steps_of, arguments, processes).wall
-            for other in others:
-                other.kill()
-                other.join()
+            with busy_processes():
+                busy = at_a_time(steps_of, arguments, processes).wall
             fair = max(1.0, (jobs + BUSY) / cores) / max(1.0, jobs / cores)
             ratios[words].append(busy / (quiet * fair))
     print(f"\n{name} beside {BUSY} busy processes: wall time / fair share of the quiet one")
     for words, values in ratios.items():
         print(f"  {words:<40} {spread(values)}")
+
+
+@contextmanager
+def busy_processes() -> Iterator[None]:
+    """Processes that compute without end, until the block ends."""
+    others = [multiprocessing.Process(target=_compute, daemon=True) for _ in range(BUSY)]
+    for other in others:
+        other.start()
+    try:
+        yield
+    finally:
+        for other in others:
+            other.kill()
+            other.join()
 
 
 def _compute() -> None:
