@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from labkit.base.generators import between
-from labkit.base.machine import device_label, find_jobs
+from labkit.base.machine import device_label, find_jobs, lab_commit, lab_version
 from labkit.base.neutral import on_neutral_ground
 from labkit.base.store import Store
 from labkit.base.workers import Ended, Silence, run_calls
@@ -392,6 +392,8 @@ def _provenance(device: str, seconds: float, company: list[Trial]) -> dict[str, 
         "threads": torch.get_num_threads(),
         "company": [[trial.label, trial.seed, trial.draw] for trial in company],
         "seconds": round(seconds / len(company), 2),  # of wall time, per network
+        "labkit": lab_version(),
+        "commit": lab_commit(),
         "torch": torch.__version__,
         "python": platform.python_version(),
         "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),

@@ -13,6 +13,8 @@ import pandas as pd
 import pytest
 import torch
 
+import labkit
+from labkit.base.machine import lab_commit
 from labkit.base.store import UNFINISHED, Store, StoreError, enlist, ship
 from labkit.engine.connectivity import Instability
 from labkit.engine.pruning import Pruning, apply_masks, prune
@@ -636,8 +638,10 @@ def test_a_result_tells_where_it_comes_from(store: Store) -> None:
     event = next(event for event in run(LENET, store) if isinstance(event, Finished))
     assert event.result["trial"]["seed"] == event.trial.seed
     assert event.result["trial"]["task"]["recipe"]["iterations"] == 10
-    assert event.result["provenance"]["torch"] == torch.__version__
-    assert {"device", "threads", "seconds", "python", "finished"} <= set(event.result["provenance"])
+    provenance = event.result["provenance"]
+    assert provenance["torch"] == torch.__version__
+    assert (provenance["labkit"], provenance["commit"]) == (labkit.__version__, lab_commit())
+    assert {"device", "threads", "seconds", "python", "finished"} <= set(provenance)
 
 
 def test_a_diverging_network_is_a_result_too(store: Store) -> None:
