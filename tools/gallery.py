@@ -344,9 +344,9 @@ def _grid(cells: pd.DataFrame, claim: str) -> str:
     ]
     for cell in own.to_dict("records"):
         kind = f"{cell['kind']} {cell['scope']} {cell['cut']:.0%}"
-        columns = (cell["network"], f"{cell['optimizer']} {cell['learning_rate']:g}",
-                   f"{cell['epochs']:.3g}", kind, f"{cell['rewind']:,}", f"{cell['density']:.1%}",
-                   cell["reading"], cell["measured"], cell["verdict"])  # fmt: skip
+        columns = (cell["network"], claims.rate_label(cell), f"{cell['epochs']:.3g}", kind,
+                   f"{cell['rewind']:,}", f"{cell['density']:.1%}", cell["reading"],
+                   cell["measured"], cell["verdict"])  # fmt: skip
         lines.append(f"| {' | '.join(columns)} |")
     return "\n".join([*lines, "\n</details>\n"])
 

@@ -7,6 +7,7 @@ was fixed before any of their references ran; their seeds are those of no other 
 from collections.abc import Sequence
 from dataclasses import replace
 
+from labkit.engine.connectivity import Instability
 from labkit.engine.pruning import Pruning
 from labkit.engine.training import Recipe
 from labkit.experiments.experiment import TREATMENTS, VARIED, Experiment, Task
@@ -169,6 +170,28 @@ def _conv_2(iterations: int, seeds: Sequence[int], examples: int) -> Experiment:
     return Experiment(task, seeds=tuple(seeds), evaluate_every=iterations // 20)
 
 
+def warm_up(
+    rates: Sequence[float], low: float, iterations: int, warmup: int, seeds: Sequence[int]
+) -> Study:
+    """Tickets of a small ResNet at large rates that grow during the first iterations, and at a low
+    rate from the start: the cures of Frankle & Carbin 2019, section 5.
+    """
+    recipe = Recipe("sgd", low, 0.9, 1e-4, 128, iterations, (0.5, 0.75), augmentation="flip-crop")
+    e = Experiment(
+        task=Task("cifar10-16", "resnet-8-w8", recipe),
+        pruning=Pruning(scope="global", rate=0.5),
+        rounds=2,
+        treatments=_treatments("reinitialise"),
+        treated_rounds=(2,),
+        analysed_rounds=(2,),
+        seeds=tuple(seeds),
+        evaluate_every=max(1, iterations // 10),
+        instability=Instability(copies=2, alphas=11, train_examples=2_000),
+    )
+    warm = [replace(recipe, learning_rate=rate, warmup=warmup) for rate in rates]
+    return tuple(replace(e, task=replace(e.task, recipe=r)) for r in (*warm, recipe))
+
+
 _SMALL = Experiment(
     task=Task("cifar10-16", "vgg-small", _sgd(1_500), examples=20_000),
     pruning=_LADDER,
@@ -207,6 +230,10 @@ LATER: dict[str, dict[str, Study]] = {
     "scale": {
         "quick": scale(_halving(300, (0,)), (75, 300), (1_000,)),
         "reference": scale(_halving(3_000, _LATEST), (75, 150, 300, 600), (1_000, 4_000, 16_000)),
+    },
+    "warm-up": {
+        "quick": warm_up((0.4,), 0.01, 300, 60, (0,)),
+        "reference": warm_up((0.4, 0.1), 0.01, 3_000, 600, _LATEST),
     },
     "lottery-conv": {
         "quick": small_images(_conv_2(100, (0,), 2_000)),

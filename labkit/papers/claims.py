@@ -47,9 +47,10 @@ READINGS = {  # column -> what is read
 }
 NOT_MEASURED, NOT_ATTEMPTED = "not measured", "not attempted"
 _CELL = ("network", "dataset", "optimizer", "learning_rate", "length", "epochs", "kind",
-         "criterion", "scope", "cut", "rewind", "share", "between", "at", "drawn")  # fmt: skip
+         "criterion", "scope", "cut", "rewind", "share", "between", "at", "drawn", "warmup",
+)  # fmt: skip
 # Columns that say how a chain differs from the usual one, and what the usual one has there.
-_USUAL = {"between": "rewind", "at": "end", "drawn": 1.0}
+_USUAL = {"between": "rewind", "at": "end", "drawn": 1.0, "warmup": 0}
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,8 @@ class Claim:
     the arm's value is read as it is. rule: see `labkit.experiments.statistics.verdict`. readings:
     columns of `labkit.Tables.tickets`, the paper's own first. where: a query of those columns that
     says in which cells the claim is read; where it names neither `between` nor `at` (nor `drawn`),
-    only chains that rewind are, whose masks are drawn after the round before. other: a query for
+    only chains that rewind are, whose masks are drawn after the round before, and where it does not
+    name `warmup`, only those without. other: a query for
     the chains in which `against` is found, at the same density of the same task; none where it
     stands in the arm's own. nearest: column and value, in the order in which they choose the
     headline. studies: the presets beside which it is shown. why: it is not attempted.
@@ -151,11 +153,10 @@ def cells(claim: Claim, tickets: pd.DataFrame) -> pd.DataFrame:
 
 def _about(claim: Claim, tickets: pd.DataFrame) -> pd.DataFrame:
     """The tickets that a claim is about."""
-    if "drawn" not in claim.where:
-        for column in ("between", "at"):
-            usual = _USUAL[column]
-            if column in tickets and not re.search(rf"\b{column}\b", claim.where):
-                tickets = tickets[tickets[column] == usual]
+    told = re.sub(r"\bdrawn\b", "at between", claim.where)
+    for column in ("between", "at", "warmup"):
+        if column in tickets and not re.search(rf"\b{column}\b", told):
+            tickets = tickets[tickets[column] == _USUAL[column]]
     return tickets.query(claim.where, engine="python") if claim.where else tickets
 
 
@@ -468,12 +469,18 @@ def _missing(value: Any) -> bool:
     return value is None or (isinstance(value, float) and math.isnan(value))
 
 
+def rate_label(row: dict[str, Any]) -> str:
+    """Optimizer and learning rate, with the iterations during which it grows."""
+    warm = f" after a warm-up of {row['warmup']:,} iterations" if row.get("warmup") else ""
+    return f"{row['optimizer']} {row['learning_rate']:g}{warm}"
+
+
 def setting_label(row: dict[str, Any]) -> str:
     """The scale of a measurement: network, weights, dense accuracy, training, pruning."""
     words = [row["network"]]
     if not _missing(row["weights"]):
         words[0] += f" ({int(row['weights']):,} weights, dense {100 * row['dense_accuracy']:.1f}%)"
-    words.append(f"{row['optimizer']} {row['learning_rate']:g}")
+    words.append(rate_label(row))
     length = f"{row['length']:,} iterations"
     words.append(length if math.isnan(row["epochs"]) else f"{length} ({row['epochs']:.3g} epochs)")
     if row["round"]:

@@ -152,13 +152,14 @@ def test_a_claim_reads_only_what_it_is_about():
     assert cells(replace(CLAIM, why="too large"), seeds([1, 1])).empty
 
 
-def test_only_a_claim_that_asks_for_it_reads_masks_that_are_drawn_early_or_chains_that_fine_tune():
+def test_only_a_claim_that_asks_for_it_reads_early_masks_chains_that_fine_tune_and_warm_ups():
     early = seeds([1, 1], chain="early", at="0", drawn=0.0, criterion="snip")
     tuned = seeds([1, 1], chain="tuned", between="fine-tune")
-    both = pd.concat([early, tuned])
+    warm = seeds([1, 1], chain="warm", warmup=60)
+    both = pd.concat([early, tuned, warm])
     assert cells(CLAIM, both).empty
     for where, chain in (("at == '0'", "early"), ("drawn < 1", "early"), ("at != 'end'", "early"),
-                         ("between == 'fine-tune'", "tuned")):  # fmt: skip
+                         ("between == 'fine-tune'", "tuned"), ("warmup > 0", "warm")):  # fmt: skip
         found = cells(replace(CLAIM, where=where), both)
         assert found["cell"].str.startswith(chain).all() and len(found) == 1
 
