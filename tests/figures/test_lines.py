@@ -37,6 +37,24 @@ def lines(**columns: object) -> pd.DataFrame:
 # --- Lines ----------------------------------------------------------------------------------
 
 
+def test_a_barrier_is_drawn_from_the_mean_of_its_ends_to_its_highest_point():
+    picture = landscapes.barrier(torch.linspace(0, 1, 5), torch.tensor([2.0, 4, 12, 5, 4]))
+    (axes,) = picture.figure.axes
+    arrow, said = axes.texts
+    assert (*arrow.xyann, *arrow.xy) == (0.5, 3, 0.5, 12)
+    assert said.get_text() == "9.0 points" and "an instability of 9.0 points" in picture.summary
+    assert picture.table["test error (%)"].tolist() == [2, 4, 12, 5, 4]
+    assert axes.get_ylim()[0] == 0 and axes.get_ylim()[1] > 12
+    oracle = 100 * connectivity.instability(torch.tensor([0.02, 0.04, 0.12, 0.05, 0.04]))
+    assert oracle == pytest.approx(9)
+
+
+@pytest.mark.parametrize("errors", [[1.0], [1.0, 2, 3]])
+def test_a_barrier_needs_an_error_for_each_place(errors: list[float]):
+    with pytest.raises(ValueError, match="alphas and errors must have as many entries"):
+        landscapes.barrier([0, 1] if len(errors) > 1 else [0], errors)
+
+
 def test_each_rewind_iteration_has_a_panel_with_train_and_test():
     paths = pd.concat([lines(), lines(seed=1), lines(rewind=100)])
     picture = landscapes.error_along_line(paths)
