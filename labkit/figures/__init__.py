@@ -18,6 +18,7 @@ from labkit.figures.lines import barrier, error_along_line, error_map
 from labkit.figures.maps import pixel_map, weight_histogram
 from labkit.figures.origins import sanity_checks
 from labkit.figures.picture import Picture
+from labkit.figures.shifts import forest_of_shifts
 from labkit.figures.stability import (
     contradiction_map,
     instability_against_rewind,
@@ -38,6 +39,7 @@ __all__ = [
     "early_stop_against_density",
     "error_along_line",
     "error_map",
+    "forest_of_shifts",
     "instability_against_rewind",
     "kept_per_layer",
     "learning_curves",
