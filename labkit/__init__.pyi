@@ -90,6 +90,7 @@ from .experiments.running import (
     run as run,
 )
 from .experiments.statistics import interval as interval
+from .figures.ideas import idea as idea
 from .figures.picture import Picture as Picture
 from .figures.shifts import Shift as Shift
 from .panel.explore import (

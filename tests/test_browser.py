@@ -83,6 +83,15 @@ def test_lesson_runs_and_its_first_control_changes_the_picture(server: str, page
     assert errors(page) == []
 
 
+def test_a_lesson_opened_alone_shows_its_pictures_before_it_is_run(server: str, page: Page):
+    """The server has the notebooks and nothing beside them, and does not trust them."""
+    open_notebook(page, server, "04_stability")
+    picture = page.get_by_role("img", name="Two copies and the line between them")
+    picture.scroll_into_view_if_needed()
+    assert picture.evaluate("e => e.complete && e.naturalWidth") > 300
+    photograph(page, "04_stability-alone")
+
+
 def test_an_error_in_the_middle_of_a_long_notebook_is_seen(server: str, page: Page):
     open_notebook(page, server, "fails")
     run_all(page)

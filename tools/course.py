@@ -13,15 +13,12 @@ import ast
 import html
 import json
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
-
-from labkit.command.lessons import PICTURES
 
 Notebook = dict[str, Any]
 Cell = dict[str, Any]
@@ -270,19 +267,12 @@ def write_course(lessons: Sequence[Path], folder: Path) -> None:
     for path in lessons:
         lesson = read(path)
         write(student(lesson), folder / "student" / path.name)
-        copy_pictures(folder / "student")
         source = graded(lesson)
         if any("nbgrader" in cell["metadata"] for cell in source["cells"]):
             write(source, folder / "nbgrader" / "source" / path.stem / path.name)
-            copy_pictures(folder / "nbgrader" / "source" / path.stem)
     (folder / "nbgrader").mkdir(parents=True, exist_ok=True)
     configuration = _CONFIGURATION.format(seconds=3 * HONEST_SECONDS, characters=MOST_CHARACTERS)
     (folder / "nbgrader" / "nbgrader_config.py").write_text(configuration, encoding="utf-8")
-
-
-def copy_pictures(folder: Path) -> None:
-    """The pictures of ideas, beside notebooks that show them by a relative path."""
-    shutil.copytree(ROOT / "notebooks" / PICTURES, folder / PICTURES, dirs_exist_ok=True)
 
 
 def execute(path: Path, folder: Path) -> Path:

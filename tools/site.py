@@ -20,9 +20,9 @@ from typing import Any
 from latex2mathml.converter import convert as mathml
 
 from labkit.base.store import Store
-from labkit.command.lessons import PICTURES
 from labkit.experiments.experiment import Experiment
 from labkit.experiments.presets import study
+from labkit.figures.ideas import idea
 from labkit.panel.diagrams import loop
 from labkit.panel.live import (
     View,
@@ -74,8 +74,7 @@ _INDEX = """\
 <p>Three papers about pruning neural networks seem to contradict each other. Here are the lessons
 that reproduce them, as they ran, to read without installing anything; the
 <a href="{repository}">repository</a> has them to run.</p>
-<p><img src="{pictures}/lottery.svg" style="max-width: 100%" alt="Moving picture: while pruning
-leaves fewer and fewer weights, the surviving ones draw together in the middle of the image"></p>
+<p>{picture}</p>
 <p><a href="{explore}">Explore the results</a>: move through density.
 <a href="{reference}">Reference and how-to</a>.</p>
 <ol start="0">
@@ -132,15 +131,15 @@ def write_site(executed: Sequence[Path], folder: Path) -> Path:
         page = folder / f"{path.stem}.html"
         beside = [pages[n] if 0 <= n < len(pages) else None for n in (number - 1, number + 1)]
         page.write_text(finished(page.read_text("utf-8"), pages[number][1], *beside), "utf-8")
-    course.copy_pictures(folder)
     head = _HEAD.format(title="Explore the results: The Lottery Ticket Lab", style=_STYLE)
     frames = json.dumps(list(explorable())).replace("</", "<\\/")
     (folder / EXPLORE).write_text(head + _EXPLORER.format(frames=frames), "utf-8")
     lessons = [f'<li><a href="{stem}.html">{html.escape(title)}</a></li>' for stem, title in pages]
     index = folder / "index.html"
     head = _HEAD.format(title="The Lottery Ticket Lab", style=_STYLE)
-    words = {"explore": EXPLORE, "reference": REFERENCE, "pictures": PICTURES}
+    words = {"explore": EXPLORE, "reference": REFERENCE}
     words |= {"repository": repository(), "lessons": "\n".join(lessons)}
+    words["picture"] = idea("lottery")._repr_html_()
     index.write_text(head + _INDEX.format(**words), "utf-8")
     return index
 
