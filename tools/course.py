@@ -231,13 +231,16 @@ def _statements(source: str) -> dict[str, ast.stmt]:
 
 
 def static(executed: Notebook) -> Notebook:
-    """An executed notebook whose widgets are replaced by what they showed, as plain HTML."""
+    """An executed notebook whose widgets are replaced by plain HTML: what they say of themselves
+    where no front end listens, and else what they showed.
+    """
     copy = deepcopy(executed)
     state = copy["metadata"].pop("widgets", {}).get(_WIDGETS, {}).get("state", {})
     for cell in copy["cells"]:
         for output in cell.get("outputs", []):
-            if view := output.get("data", {}).pop(_VIEW, None):
-                shown = _as_html(view["model_id"], state)
+            data = output.get("data", {})
+            if view := data.pop(_VIEW, None):
+                shown = data.get("text/html") or _as_html(view["model_id"], state)
                 output["data"] = {"text/html": shown, "text/plain": ""}
     return copy
 

@@ -14,9 +14,11 @@ import html
 import json
 import re
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from jupyter_core.paths import jupyter_path
 from latex2mathml.converter import convert as mathml
 
 from labkit.base.store import Store
@@ -34,6 +36,7 @@ from labkit.panel.live import (
 )
 from labkit.panel.live_results import LiveResults
 from labkit.panel.references import PLAYED
+from labkit.panel.stage import side_by_side
 from labkit.panel.vocabulary import LABELS, experiment_label, iteration_label, kind_label
 from tools import course
 from tools.address import project
@@ -43,13 +46,23 @@ EXPLORE, REFERENCE = "explore.html", "reference/index.html"
 _CODE = re.compile(r"(```.*?```|`[^`\n]*`)", re.S)
 _FORMULA = re.compile(r"\$\$(.+?)\$\$|(?<![\\$\w])\$(?!\s)([^$\n]+?)(?<!\s)\$(?![\w$])", re.S)
 _BADGE = re.compile(r'<img(?=[^>]*src="https?://)[^>]*alt="([^"]*)"[^>]*>')  # its words remain
-_CONTRAST = (  # colours of nbconvert that are too pale to read
-    "<style>:root { --jp-content-link-color: #0b57a4; --jp-mirror-editor-comment-color: #2a6464; "
-    "--jp-mirror-editor-operator-color: #7a12c4; --jp-mirror-editor-number-color: #006000; "
-    "--jp-mirror-editor-punctuation-color: #004a99 }"
-    ".jp-InputPrompt, .jp-OutputPrompt { color: #595959 !important; opacity: 1 !important }"
-    ".jp-RenderedHTMLCommon a { text-decoration: underline !important }</style></head>"
-)
+_LOOK = """\
+<style>
+:root { /* colours of nbconvert that are too pale to read */
+  --jp-content-link-color: #0b57a4; --jp-mirror-editor-comment-color: #2a6464;
+  --jp-mirror-editor-operator-color: #7a12c4; --jp-mirror-editor-number-color: #006000;
+  --jp-mirror-editor-punctuation-color: #004a99 }
+.jp-InputPrompt, .jp-OutputPrompt { color: var(--jp-content-font-color2) !important;
+  opacity: 1 !important }
+.jp-RenderedHTMLCommon a { text-decoration: underline !important }
+nav a { color: var(--jp-content-link-color) }
+@media (prefers-color-scheme: dark) {
+%s
+:root { --jp-content-link-color: #8ab4f8; --jp-mirror-editor-comment-color: #79b8b8;
+  --jp-mirror-editor-operator-color: #cf9fff; --jp-content-font-color2: #bbb } }
+@media (max-width: 600px) { /* a figure that is shrunk cannot be read: it scrolls, as tables do */
+  .jp-OutputArea-output img { width: 600px; max-width: none !important } }
+</style></head>"""
 _ELSEWHERE = re.compile(
     r'<script[^>]*\bsrc="https?://[^>]*>\s*</script>|<script type="module">(?:(?!</script>).)*?'
     r"https?://(?:(?!</script>).)*?</script>",
@@ -171,7 +184,7 @@ def finished(page: str, title: str, before: Named | None, after: Named | None) -
     page = _BADGE.sub(r"\1", _ELSEWHERE.sub("", page))
     page = re.sub(r'href="(\w+)\.ipynb', r'href="\1.html', page)
     page = re.sub(r"<title>.*?</title>", f"<title>{html.escape(title)}</title>", page, flags=re.S)
-    page = page.replace("<html>", '<html lang="en">').replace("</head>", _CONTRAST, 1)
+    page = page.replace("<html>", '<html lang="en">').replace("</head>", _LOOK % dark_theme(), 1)
     links = ['<a href="index.html">All lessons</a>']
     if before:
         links.insert(0, _link("prev", "Previous", *before))
@@ -181,6 +194,14 @@ def finished(page: str, title: str, before: Named | None, after: Named | None) -
     bar = f'<nav aria-label="{{}}" style="{style}">{" ".join(links)}</nav>'
     page = re.sub(r"(<body[^>]*>)", lambda m: m[1] + bar.format("Lessons"), page, count=1)
     return page.replace("</body>", bar.format("Lessons, below") + "</body>")
+
+
+@lru_cache
+def dark_theme() -> str:
+    """The dark colours of JupyterLab, as nbconvert has them."""
+    folders = map(Path, jupyter_path("nbconvert", "templates", "lab", "static"))
+    path = next(folder / "theme-dark.css" for folder in folders if folder.is_dir())
+    return path.read_text("utf-8")
 
 
 def _link(rel: str, words: str, stem: str, title: str) -> str:
@@ -210,13 +231,9 @@ def _frame(view: View) -> str:
     """The drawings of one density side by side, and what they say."""
     side = loop("", f"round {view.number} of {view.shown.experiment.rounds}")
     side += layer_bars(view) + mask_picture(view)
-    boxes = (("330px", accuracy_chart(view)), ("330px", curve_chart(view)), ("250px", side))
-    style = "max-width: 520px; flex: 1 1"
-    drawn = "".join(f'<div style="{style} {width}">{box}</div>' for width, box in boxes)
-    return (
-        f'<div style="display: flex; flex-wrap: wrap; gap: 0.5rem">{drawn}</div>'
-        f'<p role="status">{html.escape(verdict_line(view))}</p>'
-    )
+    wide, narrow = ("1 1 330px", "520px"), ("1 1 250px", "520px")
+    drawn = side_by_side([(wide, accuracy_chart(view)), (wide, curve_chart(view)), (narrow, side)])
+    return f'{drawn}<p role="status">{html.escape(verdict_line(view))}</p>'
 
 
 def repository() -> str:

@@ -8,6 +8,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.colors import BoundaryNorm
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 
 from labkit.base.validation import choice
@@ -140,7 +141,8 @@ def _summary_of_line(by: str, value: object, group: pd.DataFrame) -> str:
 def error_map(surface: Surface) -> Picture:
     """A surface as a map with contour lines, the three networks marked and named on it."""
     error = 100 * surface.error
-    figure = Figure(figsize=(6.6, 5), layout="constrained")
+    # Axes of equal units are moved after the layout: the pad is what their label needs then.
+    figure = Figure(figsize=(6.6, 5), layout=ConstrainedLayoutEngine(w_pad=0.15))
     axes = figure.subplots()
     x, y = surface.x.numpy(), surface.y.numpy()
     # Equal steps of colour from level to level, from light (low) to dark (high), also in grey.

@@ -75,6 +75,8 @@ def forest_of_shifts(shifts: Collection[Shift]) -> Picture:
     if not shifts:
         raise ValueError("shifts must have at least one: measure what a bug does first")
     axes = empty_axes(8, 1.5 + 0.42 * len(shifts))
+    # The words on both sides are wider than one pass of the layout foresees.
+    figure_of(axes).set_layout_engine("constrained", w_pad=0.15)
     axes.axvline(0, color="#000000", lw=1, ls=":")
     for row, shift in enumerate(shifts):
         colour = _COLOURS[SURE if shift.sure else UNSURE]
@@ -105,8 +107,9 @@ def summary_of(shifts: Collection[Shift]) -> str:
     """What the rows say: which numbers are shifted, and which are not told from zero."""
     seeds = sorted({shift.seeds for shift in shifts})
     count = " to ".join(str(n) for n in dict.fromkeys((seeds[0], seeds[-1])))
-    sure = [f"{s.bug} {s.mean:+.3g} ({s.number})" for s in shifts if s.sure]
-    unsure = [f"{s.bug} ({s.number})" for s in shifts if not s.sure]
+    names = {s: f"{s.bug}, {s.number.split(' (')[0]}" for s in shifts}  # without the unit
+    sure = [f"{names[s]} {s.mean:+.3g}" for s in shifts if s.sure]
+    unsure = [names[s] for s in shifts if not s.sure]
     parts = [f"Shifted: {'; '.join(sure)}."] if sure else []
     parts += [f"Not told from zero: {'; '.join(unsure)}."] if unsure else []
     return f"95% intervals over {count} seed{'' if seeds == [1] else 's'}. {' '.join(parts)}"

@@ -94,7 +94,7 @@ def pixels(title: str, summary: str, counts: Sequence[Sequence[float]]) -> str:
     )
     source = _png(Image.frombytes("RGB", (width, height), shades))
     high = 104
-    wide = min(200, high * width / height)
+    wide = min(180, high * width / height)  # which leaves room for the words
     parts = [
         f'<image x="4" y="24" width="{wide:g}" height="{high}" preserveAspectRatio="none" '
         f'style="image-rendering: pixelated" href="{source}"/>'

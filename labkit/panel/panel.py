@@ -394,14 +394,13 @@ class Panel:
         before.close()
         self._alone = False
         self._clock.shown(running=self.session.state == "running")
-        pictures = "".join(picture.value for picture in self.stage.pictures)
         return {
             "application/vnd.jupyter.widget-view+json": {
                 "version_major": 2,
                 "version_minor": 0,
                 "model_id": self.widget.model_id,
             },
-            "text/html": pictures + self.stage.verdict.value + self._numbers(),
+            "text/html": self.stage.as_html() + self._numbers(),
             "text/plain": f"A panel for {self.experiment or self._start}",
         }
 

@@ -5,6 +5,7 @@ import math
 import pytest
 
 from labkit.figures.shifts import Shift, forest_of_shifts, place, span
+from tests.pictures import outside
 
 FROZEN = Shift("frozen by value", "test accuracy (%)", 92.0, 89.4, -2.6, -3.1, -2.1, 5)
 DROPPED = Shift("last batch dropped", "test accuracy (%)", 92.0, 91.99, -0.007, -0.014, 0.001, 5)
@@ -30,7 +31,7 @@ def test_the_summary_tells_what_is_shifted_from_what_is_not():
     picture = forest_of_shifts([FROZEN, DROPPED, MASKED])
     sure, unsure = picture.summary.split("Not told from zero: ")
     assert sure.startswith("95% intervals over 3 to 5 seeds.")
-    assert "frozen by value -2.6" in sure and "masked gradients +75.4" in sure
+    assert "frozen by value, test accuracy -2.6" in sure and "weights +75.4" in sure
     assert "last batch dropped" in unsure
     assert picture.table["shift"].tolist() == [-2.6, -0.007, 75.4]
 
@@ -53,6 +54,11 @@ def test_a_single_seed_has_a_mark_and_no_interval():
     picture = forest_of_shifts([one])
     assert one.in_words() == "+1.00" and not one.sure
     assert "over 1 seed." in picture.summary and "nan" not in picture.svg()
+
+
+def test_nothing_is_cut_at_the_edge():
+    assert outside(forest_of_shifts([FROZEN])) < 0.01
+    assert outside(forest_of_shifts([FROZEN, DROPPED, MASKED] * 4)) < 0.01
 
 
 def test_without_shifts_there_is_nothing_to_draw():
