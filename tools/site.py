@@ -46,6 +46,11 @@ EXPLORE, REFERENCE = "explore.html", "reference/index.html"
 _CODE = re.compile(r"(```.*?```|`[^`\n]*`)", re.S)
 _FORMULA = re.compile(r"\$\$(.+?)\$\$|(?<![\\$\w])\$(?!\s)([^$\n]+?)(?<!\s)\$(?![\w$])", re.S)
 _BADGE = re.compile(r'<img(?=[^>]*src="https?://)[^>]*alt="([^"]*)"[^>]*>')  # its words remain
+_TITLED = re.compile(  # what a front end folds
+    r'(<div class="highlight[^>]*><pre>(?:<span></span>)?)<span class="c1"># @title (.*?)</span>\n'
+    r"(.*?</pre></div>)",
+    re.S,
+)
 _LOOK = """\
 <style>
 :root { /* colours of nbconvert that are too pale to read */
@@ -55,6 +60,7 @@ _LOOK = """\
 .jp-InputPrompt, .jp-OutputPrompt { color: var(--jp-content-font-color2) !important;
   opacity: 1 !important }
 .jp-RenderedHTMLCommon a { text-decoration: underline !important }
+summary { cursor: pointer; padding: 0.2rem 0.5rem; font-size: 0.9rem }
 nav a { color: var(--jp-content-link-color) }
 @media (prefers-color-scheme: dark) {
 %s
@@ -177,11 +183,13 @@ def _drawn(found: re.Match[str]) -> str:
 
 
 def finished(page: str, title: str, before: Named | None, after: Named | None) -> str:
-    """A page of nbconvert with its language, its neighbours, and nothing that is fetched.
+    """A page of nbconvert with its language, its neighbours, solutions and code of figures folded,
+    and nothing that is fetched.
 
     before, after: name and title of the neighbours, None at the ends.
     """
     page = _BADGE.sub(r"\1", _ELSEWHERE.sub("", page))
+    page = _TITLED.sub(r"<details><summary>\2</summary>\1\3</details>", page)
     page = re.sub(r'href="(\w+)\.ipynb', r'href="\1.html', page)
     page = re.sub(r"<title>.*?</title>", f"<title>{html.escape(title)}</title>", page, flags=re.S)
     page = page.replace("<html>", '<html lang="en">').replace("</head>", _LOOK % dark_theme(), 1)

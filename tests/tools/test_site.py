@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from bs4 import BeautifulSoup
 from playwright.sync_api import BrowserContext
 
 from tests.notebooks import ROOT
@@ -57,6 +58,18 @@ def test_formulas_are_drawn_by_the_browser_and_code_stays(pages: Path):
     assert "`$5$`" in prose["source"] and "5 $ or 6 $." in prose["source"]
     assert code["source"] == "# $a$"
     assert "<mfrac>" in (pages / "04_stability.html").read_text("utf-8")
+
+
+def test_solutions_and_code_of_figures_are_folded(pages: Path):
+    page = BeautifulSoup((pages / "04_stability.html").read_text("utf-8"), "html.parser")
+    lesson = course.read(ROOT / "notebooks" / "04_stability.ipynb")
+    titled = [c["source"] for c in lesson["cells"] if c["source"].startswith("# @title")]
+    folds = page.select("details:has(div.highlight)")
+    assert len(folds) == len(titled) > 4
+    for fold, source in zip(folds, titled, strict=True):
+        title, _, code = source.partition("\n")
+        assert fold.summary.text == title.removeprefix("# @title ")
+        assert fold.pre.text.strip() == code.strip()
 
 
 def test_the_explorer_moves_through_density_without_a_kernel(pages: Path, browser: BrowserContext):
