@@ -209,7 +209,7 @@ class Panel:
 
     def _make_widgets(self) -> None:
         self.gallery = Gallery(self._ask, self._answer, self.run_question)
-        self.stage = Stage(self._draw)
+        self.stage = Stage(self._move)
         self.controls = Controls(self._start, self._change)
         self.starts = Starts(self._start, self._name, self._size, self._choose)
         self.share = ShareBox()
@@ -348,6 +348,12 @@ class Panel:
     def _answer(self) -> None:
         self.stage.restart()
         self._draw()
+
+    def _move(self) -> None:
+        """Another density was chosen: tables of the one before are folded, not left to be read."""
+        self._draw()
+        if self.folds.selected_index == _NUMBERS:
+            self.folds.selected_index = None
 
     def _draw(self) -> None:
         question, session = self.gallery.question, self.session
