@@ -24,7 +24,7 @@ from labkit.experiments.experiment import TREATMENTS
 from labkit.experiments.presets import study
 from labkit.experiments.results import tables
 from labkit.experiments.statistics import estimate
-from labkit.figures import arms as figures, comparisons, ideas, origins
+from labkit.figures import arms as figures, comparisons, ideas, origins, stability
 from labkit.figures.picture import ARMS, SERIES, Picture, empty_axes, figure_of, legend_below
 from labkit.papers import claims
 from labkit.papers.claims import ClaimsTable
@@ -59,6 +59,13 @@ as CSV. Arms are compared within each seed; intervals are 95% of Student's t; "i
 "outside" say where the paper's own number lies.
 
 {summary}
+"""
+_TOGETHER = """\
+One sentence is about cells and not about seeds: subnetworks "are only matching when they are stable
+to SGD noise" (Frankle et al. 2020, section 4), so none should be unstable and match. Cells of
+tickets whose instability was analysed, counted as [registered](registration.md), undecided ones
+apart:
+
 """
 WELCOME = "00_welcome.ipynb"  # the lesson that lists the lessons
 
@@ -308,9 +315,12 @@ def _row(row: dict[str, Any]) -> str:
     return f"| {' | '.join(cells)} | {row['reference_verdict']} |"
 
 
-def claims_page(found: ClaimsTable) -> str:
-    """Every row of the register, and behind each claim every trained cell, as a Markdown page."""
-    parts = [_CLAIMS.format(summary=found.summary())]
+def claims_page(found: ClaimsTable, tickets: pd.DataFrame) -> str:
+    """Every row of the register, and behind each claim every trained cell, as a Markdown page.
+
+    tickets: all that were shipped, for the one sentence that is about cells and not about seeds.
+    """
+    parts = [_CLAIMS.format(summary=found.summary()), _together(tickets)]
     for paper, of_paper in found.rows.groupby("paper", sort=False):
         parts.append(f"## {paper}\n")
         for claim, rows in of_paper.groupby("claim", sort=False):
@@ -320,6 +330,22 @@ def claims_page(found: ClaimsTable) -> str:
             )
             parts.append(_grid(found.cells, str(claim)))
     return "\n".join(parts)
+
+
+def _together(tickets: pd.DataFrame) -> str:
+    """How stable and matching go together in all shipped tickets, network by network."""
+    lines = [
+        "| network | the ticket is | matches | falls below | undecided |",
+        "|---|---|---|---|---|",
+    ]
+    for network, of_network in tickets.groupby("network") if len(tickets) else ():
+        try:
+            counts = stability.matching_by_stability(of_network)
+        except ValueError:  # no instability was analysed
+            continue
+        for row in counts.itertuples():
+            lines.append(f"| {network} | {' | '.join(map(str, row))} |")
+    return _TOGETHER + "\n".join(lines) + "\n"
 
 
 def _grid(cells: pd.DataFrame, claim: str) -> str:
@@ -407,8 +433,9 @@ def parts(root: Path) -> dict[str, str]:
     for name, text in drawn.items():
         (folder / f"{name}.svg").write_text(text, encoding="utf-8")
     show_ideas(root / "notebooks", drawn)
-    found = claims.claims_table(claims.evidence(_nothing_of_ones_own()))
-    (root / "docs" / "claims.md").write_text(claims_page(found), encoding="utf-8")
+    tickets = claims.evidence(_nothing_of_ones_own())
+    found = claims.claims_table(tickets)
+    (root / "docs" / "claims.md").write_text(claims_page(found, tickets), encoding="utf-8")
     return {
         "figures": "\n\n".join(shown.values())
         or "No reference results are shipped with this copy.",

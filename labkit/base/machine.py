@@ -10,8 +10,10 @@ import math
 import os
 import platform
 import re
+import subprocess
 import sys
 from collections.abc import Iterator
+from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 
@@ -164,6 +166,22 @@ def lab_version() -> str:
     if project.is_file() and (found := own.search(project.read_text(encoding="utf-8"))):
         return found[1]
     return version(DISTRIBUTION)
+
+
+@lru_cache(maxsize=1)
+def lab_commit() -> str | None:
+    """The commit of the clone that the lab is imported from, as it was at the first call, with
+    "-dirty" where files differ from it; None where there is no clone, or no git.
+    """
+    root = Path(__file__).parents[2]
+    if not (root / ".git").exists():  # an outer repository's commit says nothing of the lab
+        return None
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--exclude=*"]
+    command.append("--abbrev=40")
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        found = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+        return found.stdout.strip()
+    return None
 
 
 def version(package: str) -> str:

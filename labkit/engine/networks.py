@@ -77,9 +77,10 @@ class Population(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         if len(images) != self.replicas:
-            images = images.expand(self.replicas, *images.shape[1:])
+            images = images.expand(self.replicas, *images.shape[1:])  # a view: nothing is copied
         if isinstance(self.layers[0], Dense):
             return self.layers(images.flatten(2))  # (R, B, C * H * W)
+        # For convolutions the replicas stand beside each other as groups of channels.
         beside = images.transpose(0, 1).flatten(1, 2)  # (B, R * C, H, W)
         return self.layers(beside.contiguous(memory_format=torch.channels_last))
 
@@ -153,7 +154,7 @@ class Population(nn.Module):
         norm: str | None = None
         for number, module in self.layers.named_children():
             name = f"layers.{number}"
-            if isinstance(module, Block):
+            if isinstance(module, Block):  # the sum at its end ties its outer filters to others
                 found.append(Units(f"{name}.conv1", f"{name}.norm1", f"{name}.conv2"))
                 layer = None
             elif isinstance(module, Attention):
@@ -191,6 +192,8 @@ class Population(nn.Module):
             for module in self.modules():
                 if isinstance(module, Dense | Conv | Positions):
                     weight = module.weight[replica]
+                    # One generator per replica, layer after layer: a network's first weights do
+                    # not depend on which others it is drawn beside.
                     weight.copy_(torch.randn(weight.shape, generator=generator) * module.deviation)
                     if not isinstance(module, Positions) and module.bias is not None:
                         module.bias[replica] = 0

@@ -47,7 +47,7 @@ class Optimizer:
             self._step_sgd(gradients, rate)
 
     def _step_adam(self, gradients: list[Tensor], rate: float) -> None:
-        if not self._moments:
+        if not self._moments:  # both means begin at 0; `step` corrects them for that
             self._moments = [
                 {
                     "exp_avg": torch.zeros_like(weight),
@@ -59,6 +59,8 @@ class Optimizer:
         first, second, steps = (
             [part[name] for part in self._moments] for name in ("exp_avg", "exp_avg_sq", "step")
         )
+        # weight -= rate * mean / (sqrt(mean of squares) + eps), each weight for itself: R networks
+        # in one tensor train as R tensors would (Kingma & Ba 2015, algorithm 1).
         adam(
             self._parameters,
             gradients,
@@ -79,7 +81,9 @@ class Optimizer:
     def _step_sgd(self, gradients: list[Tensor], rate: float) -> None:
         name = "momentum_buffer"
         buffers: list[Tensor | None] = [part[name] for part in self._moments]
-        buffers = buffers or [None] * len(gradients)
+        buffers = buffers or [None] * len(gradients)  # torch begins each with the first gradient
+        # buffer = momentum * buffer + gradient, weight -= rate * buffer. A buffer goes on moving a
+        # pruned weight: that is why masks are applied after every update, not to gradients alone.
         sgd(
             self._parameters,
             gradients,

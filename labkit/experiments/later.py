@@ -14,6 +14,7 @@ from labkit.experiments.experiment import TREATMENTS, VARIED, Experiment, Task
 Study = tuple[Experiment, ...]
 _SEEDS = tuple(range(20, 25))
 _MANY = tuple(range(20, 30))  # where arms lie close together, and cost little
+_LATEST = tuple(range(30, 35))
 # 60% are left after a round, 21.6% after three, 2.8% after seven.
 _LADDER = Pruning(scope="global", rate=0.4)
 _AT_ONCE = (0.784, 0.972)  # to 21.6% and to 2.8%
@@ -130,6 +131,44 @@ def heads(iterations: int, seeds: Sequence[int], shares: Sequence[float], exampl
     )
 
 
+def scale(e: Experiment, widths: Sequence[int], examples: Sequence[int]) -> Study:
+    """The lead of a ticket's first weights over new ones, by the width of LeNet and by the number
+    of training images. widths: of the first hidden layer; the second has a third of it.
+    """
+    wide = [replace(e, task=replace(e.task, network=f"lenet-{w}-{w // 3}")) for w in widths]
+    few = [replace(e, task=replace(e.task, examples=count)) for count in examples]
+    return (*wide, *few)
+
+
+def small_images(e: Experiment) -> Study:
+    """Conv-2 of Frankle & Carbin 2019, section 3, on small images: two of the paper's rounds at a
+    stroke, 20% of dense layers and 10% of convolutions and of the output in each.
+    """
+    pruning = Pruning(rate=0.36, conv_rate=0.19, output_rate=0.19)
+    treated = _treatments("reinitialise")
+    return (replace(e, pruning=pruning, rounds=5, treatments=treated, treated_rounds=(4,)),)
+
+
+def _halving(iterations: int, seeds: Sequence[int]) -> Experiment:
+    """LeNet halved five times, as in the study `new-weights`."""
+    recipe = Recipe("sgd", 0.01, momentum=0.9, iterations=iterations, milestones=(0.7, 0.9))
+    return Experiment(
+        task=Task(recipe=recipe, normalisation="standard"),
+        pruning=Pruning(scope="global", rate=0.5),
+        rounds=5,
+        treatments=_treatments("reinitialise"),
+        treated_rounds=(2, 5),
+        seeds=tuple(seeds),
+        evaluate_every=iterations // 10,
+    )
+
+
+def _conv_2(iterations: int, seeds: Sequence[int], examples: int) -> Experiment:
+    recipe = Recipe("adam", 2e-4, iterations=iterations)
+    task = Task("cifar10-16", "conv-2", recipe, examples=examples, validation=2_000)
+    return Experiment(task, seeds=tuple(seeds), evaluate_every=iterations // 20)
+
+
 _SMALL = Experiment(
     task=Task("cifar10-16", "vgg-small", _sgd(1_500), examples=20_000),
     pruning=_LADDER,
@@ -164,5 +203,13 @@ LATER: dict[str, dict[str, Study]] = {
     "heads": {
         "quick": heads(500, (0,), (0.75,), 10_000),
         "reference": heads(2_000, _SEEDS, (0.25, 0.5, 0.75), 20_000),
+    },
+    "scale": {
+        "quick": scale(_halving(300, (0,)), (75, 300), (1_000,)),
+        "reference": scale(_halving(3_000, _LATEST), (75, 150, 300, 600), (1_000, 4_000, 16_000)),
+    },
+    "lottery-conv": {
+        "quick": small_images(_conv_2(100, (0,), 2_000)),
+        "reference": small_images(_conv_2(2_000, _LATEST, 10_000)),
     },
 }

@@ -16,7 +16,12 @@ if TYPE_CHECKING:
     import pandas as pd
 
 # As a result reads from before mishaps were told.
-UNKNOWN: dict[str, Any] = {"diverged": False, "empty_layers": 0, "one_class": False}
+UNKNOWN: dict[str, Any] = {
+    "diverged": False,
+    "empty_layers": 0,
+    "one_class": False,
+    "stray": False,  # of a stored ticket only the others are told: see labkit.experiments.strays
+}
 
 
 def mishaps(
@@ -45,6 +50,8 @@ def in_words(ticket: Mapping[str, Any]) -> str:
         words.append(f"{empty} layer{'s' if empty > 1 else ''} without any weight left")
     if ticket["one_class"] and not ticket["diverged"]:
         words.append("gives all test images one answer")
+    if ticket["stray"]:
+        words.append("started from another training of its parent than the one stored")
     return ", ".join(words)
 
 

@@ -1,7 +1,8 @@
 """Watching a run: pull its events and show how far it is, in a terminal or in a notebook.
 
 Time left is that of the work to do at the pace so far; work is counted in iterations of one network
-(`labkit.Progress`), and what a store had already is no part of it.
+(`labkit.Progress`), and what a store had already is no part of it. Not by tqdm: a log needs lines
+that stay, and the panel a pace without a bar.
 """
 
 import os

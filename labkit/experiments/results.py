@@ -13,6 +13,7 @@ from labkit.engine.data import TRAINING_IMAGES
 from labkit.experiments.experiment import REWIND, Experiment, Study, Task, all_trials, settings
 from labkit.experiments.mishaps import UNKNOWN
 from labkit.experiments.proof import CURVE, result_of
+from labkit.experiments.strays import strays
 
 # What tells apart the networks of a study, beside its seeds, rounds and treatments.
 SETTINGS = (
@@ -27,7 +28,8 @@ class Tables:
     alpha on the line between two copies of a network.
 
     Accuracies and errors are in [0, 1], losses mean cross-entropies. `length` is how many
-    iterations the dense network trains for, `epochs` the same in passes over its training images,
+    iterations the dense network trains for, `epochs` the same in passes over its `images`, those
+    that it is trained on,
     `share` the rewind iteration as a share of it, `iterations` how many the network itself trained
     for; `cut` is the rate of pruning per round; `between` is what the chain does between rounds,
     and `at` the iteration at which all masks are drawn, or "end": each after the round before;
@@ -38,8 +40,9 @@ class Tables:
     `final_test_accuracy` after the last iteration; `censored` says that the minimum was the last
     evaluation, so training was too short to see it. `instability` is the mean over pairs of copies
     (test error; `train_instability`: training error), missing where it was not analysed.
-    `diverged`, `empty_layers` and `one_class` are told by `labkit.experiments.mishaps`, and none is
-    in results from before; all three tables have them, of the network.
+    `diverged`, `empty_layers` and `one_class` are told by `labkit.experiments.mishaps`, `stray` by
+    `labkit.experiments.strays`, and none is in results from before; all three tables have them, of
+    the network.
     """
 
     tickets: pd.DataFrame
@@ -70,8 +73,11 @@ def _tables(e: Experiment, store: Store) -> tuple[pd.DataFrame, pd.DataFrame, pd
     tickets: dict[tuple[Any, ...], dict[str, Any]] = {}
     curves: list[dict[str, Any]] = []
     paths: list[dict[str, Any]] = []
-    for trial in all_trials(e):
-        result = result_of(trial, store)
+    trials = list(all_trials(e))
+    results = {trial.key: result_of(trial, store) for trial in trials}
+    astray = strays(trials, results)
+    for trial in trials:
+        result = results[trial.key]
         if result is None:
             continue
         label = _settings(e) | {
@@ -85,6 +91,7 @@ def _tables(e: Experiment, store: Store) -> tuple[pd.DataFrame, pd.DataFrame, pd
             found = {name: result[name] for name in ("instability", "train_instability")}
             if row in tickets:
                 tickets[row] |= found
+                tickets[row]["stray"] |= trial.key in astray
                 label["density"] = tickets[row]["density"]
                 label |= {name: tickets[row][name] for name in UNKNOWN}
             label["statistics"] = e.instability.statistics
@@ -92,7 +99,7 @@ def _tables(e: Experiment, store: Store) -> tuple[pd.DataFrame, pd.DataFrame, pd
         else:
             steps = result["curve"]["iteration"]
             label |= {"iterations": steps[-1] - trial.start, "density": result["ticket"]["density"]}
-            tickets[row] = {**label, **UNKNOWN, **result["ticket"]}
+            tickets[row] = {**label, **UNKNOWN, **result["ticket"], "stray": trial.key in astray}
             label |= {name: tickets[row][name] for name in UNKNOWN}
             curves.append({**label, **{name: result["curve"][name] for name in CURVE}})
     return pd.DataFrame(list(tickets.values())), _spread(curves), _spread(paths)
@@ -109,6 +116,7 @@ def _spread(rows: list[dict[str, Any]]) -> pd.DataFrame:
 def _settings(e: Experiment) -> dict[str, Any]:
     """The columns that all networks of an experiment share."""
     recipe = e.task.recipe
+    images = _training_images(e.task)
     chain = {"task": settings(e.task), "pruning": settings(e.pruning), "rewind": e.rewind}
     if e.link != REWIND:
         chain["between"] = e.chain
@@ -120,7 +128,8 @@ def _settings(e: Experiment) -> dict[str, Any]:
         "learning_rate": recipe.learning_rate,
         "warmup": recipe.warmup,
         "length": recipe.iterations,
-        "epochs": recipe.iterations * recipe.batch_size / _training_images(e.task),
+        "epochs": recipe.iterations * recipe.batch_size / images,
+        "images": images,
         "kind": e.pruning.kind,
         "criterion": e.pruning.criterion,
         "scope": e.pruning.scope,

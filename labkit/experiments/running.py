@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from labkit.base.generators import between
-from labkit.base.machine import device_label, find_jobs
+from labkit.base.machine import device_label, find_jobs, lab_commit, lab_version
 from labkit.base.neutral import on_neutral_ground
 from labkit.base.store import Store
 from labkit.base.workers import Ended, Silence, run_calls
@@ -40,6 +40,7 @@ from labkit.experiments.cluster import run_on, shares
 from labkit.experiments.experiment import BY_FLOPS, Study, Task, Trial
 from labkit.experiments.mishaps import mishaps
 from labkit.experiments.scheduling import in_chunks, missing
+from labkit.experiments.strays import norm_of, parents_of
 from labkit.experiments.tickets import build_network, save_snapshot, side_by_side, start_of
 
 if TYPE_CHECKING:
@@ -280,6 +281,8 @@ def _finish(
             "ticket": ticket,
             "curve": _curve(evaluations, i),
             "mask": _left_of(masks, i, data.image_shape),
+            "norm": norm_of(final, i),
+            "parents": parents_of(trial, store),
             "provenance": provenance,
         }
         store.put(trial.key, result)
@@ -326,6 +329,7 @@ def _analyse(chunk: list[Trial], data: Data, store: Store, device: str) -> Itera
             for name in ("instability", "train_instability")
         },
         "paths": paths,
+        "parents": parents_of(trial, store),
         "provenance": _provenance(device, time.perf_counter() - began, copies),
     }
     store.put(trial.key, result)
@@ -388,6 +392,8 @@ def _provenance(device: str, seconds: float, company: list[Trial]) -> dict[str, 
         "threads": torch.get_num_threads(),
         "company": [[trial.label, trial.seed, trial.draw] for trial in company],
         "seconds": round(seconds / len(company), 2),  # of wall time, per network
+        "labkit": lab_version(),
+        "commit": lab_commit(),
         "torch": torch.__version__,
         "python": platform.python_version(),
         "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),

@@ -11,6 +11,7 @@ from labkit.figures.comparisons import (
     compare_treatments,
     difference_by_density,
     difference_by_learning_rate,
+    difference_by_size,
 )
 from labkit.figures.costs import cost_of_tickets, does_it_pay
 from labkit.figures.layers import kept_per_layer
@@ -22,6 +23,7 @@ from labkit.figures.shifts import forest_of_shifts
 from labkit.figures.stability import (
     contradiction_map,
     instability_against_rewind,
+    matching_by_stability,
     phase_diagram,
     phases,
 )
@@ -35,6 +37,7 @@ __all__ = [
     "cost_of_tickets",
     "difference_by_density",
     "difference_by_learning_rate",
+    "difference_by_size",
     "does_it_pay",
     "early_stop_against_density",
     "error_along_line",
@@ -44,6 +47,7 @@ __all__ = [
     "kept_per_layer",
     "learning_curves",
     "mask_distance_map",
+    "matching_by_stability",
     "phase_diagram",
     "phases",
     "pixel_map",

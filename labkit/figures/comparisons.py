@@ -207,6 +207,95 @@ def _summary_of_leads(table: pd.DataFrame, names: str) -> str:
     return f"{names[0].upper()}{names[1:]}, {table['seeds'].max()} seeds. {'; '.join(parts)}."
 
 
+def difference_by_size(
+    tickets: pd.DataFrame,
+    *,
+    arm: str = "rewind",
+    against: str = "reinitialise",
+    column: str = "final_test_accuracy",
+) -> Picture:
+    """An arm minus another, seed by seed, against the number of weights and of training images: a
+    panel for each, a line for each density.
+
+    tickets: a table of `labkit.tables`, of several networks on all images, and of one network on
+    fewer. The summary has what the lead gains from the smallest to the largest, with the 95%
+    interval of Welch's t, since networks of two sizes share nothing by which seeds could be paired.
+    Raises ValueError where there is nothing to compare.
+    """
+    leads: dict[tuple[str, int, float], pd.Series] = {}  # panel, size, density -> per seed
+    whole = tickets["images"].max() if len(tickets) else 0
+    for (network, images), alike in tickets.groupby(["network", "images"]) if len(tickets) else ():
+        weights = int(alike["weights"].max())  # those of the dense network
+        arms = alike.groupby(["round", "treatment", "seed"])[column].mean().unstack("treatment")
+        for number, at in arms.groupby("round") if {arm, against} <= set(arms) else ():
+            differences = (100 * (at[arm] - at[against])).dropna().droplevel("round")
+            density = round(alike.loc[alike["round"] == number, "density"].mean(), 3)
+            if len(differences) and images == whole:
+                leads["weights", weights, density] = differences
+            several = tickets.loc[tickets["network"] == network, "images"].nunique() > 1
+            if len(differences) and several:
+                leads["training images", int(images), density] = differences
+    if not leads:
+        raise ValueError(f"tickets must have {arm} and {against} of one seed: run the experiment")
+    table = pd.DataFrame(
+        {"panel": panel, "size": size, "density": density, "difference": found.mean,
+         "low": found.low, "high": found.high, "seeds": found.seeds}
+        for (panel, size, density), values in leads.items()
+        for found in (estimate(values),)
+    ).sort_values(["panel", "density", "size"], ascending=[False, False, True])  # fmt: skip
+    names = f"{look_of(arm).name} minus {look_of(against).name}"
+    figure = _by_size(table, names)
+    words = "; ".join(
+        _gain(leads, *line) for line in table.groupby(["panel", "density"], sort=False).groups
+    )
+    summary = f"{names[0].upper()}{names[1:]}, {table['seeds'].max()} seeds. {words}."
+    return with_mishaps(Picture(figure, summary, table.reset_index(drop=True)), tickets)
+
+
+def _by_size(table: pd.DataFrame, names: str) -> Figure:
+    """A panel for weights and one for images, a line per density."""
+    densities = sorted(table["density"].unique(), reverse=True)
+    panels = list(dict.fromkeys(table["panel"]))
+    with sns.axes_style("whitegrid"):
+        figure = Figure(figsize=(1.2 + 3.4 * len(panels), 4.2), layout="constrained")
+        grid = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    for axes, panel in zip(grid, panels, strict=True):
+        sns.despine(ax=axes)
+        axes.axhspan(-MARGIN, MARGIN, color="#000000", alpha=0.08, lw=0)
+        for density, look in zip(densities, SERIES, strict=False):
+            line = table[(table["panel"] == panel) & (table["density"] == density)]
+            reach = [line["difference"] - line["low"], line["high"] - line["difference"]]
+            axes.errorbar(line["size"], line["difference"], reach, **look.line, ms=5, capsize=2)
+        axes.set_xscale("log")
+        axes.set_xlabel(f"number of {panel}")
+        sizes = sorted(table.loc[table["panel"] == panel, "size"].unique())
+        axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
+        axes.xaxis.set_minor_locator(NullLocator())
+    grid[0].set_ylabel(f"{names} (points)")
+    handles = {
+        f"{100 * density:.3g}% density": Line2D([], [], ms=5, **look.line)
+        for density, look in zip(densities, SERIES, strict=False)
+    }
+    legend_below(figure, handles, columns=2)
+    return figure
+
+
+def _gain(leads: dict[tuple[str, int, float], pd.Series], panel: str, density: float) -> str:
+    """What a line gains from its smallest size to its largest, in words."""
+    from scipy.stats import ttest_ind  # takes a second
+
+    sizes = sorted(size for p, size, d in leads if (p, d) == (panel, density))
+    small, large = (leads[panel, size, density] for size in (sizes[0], sizes[-1]))
+    words = (
+        f"from {sizes[0]:,} to {sizes[-1]:,} {panel} at {100 * density:.3g}% density "
+        f"{small.mean():+.1f} to {large.mean():+.1f} points"
+    )
+    if min(len(small), len(large)) < 2 or len(sizes) < 2:
+        return words
+    low, high = ttest_ind(large, small, equal_var=False).confidence_interval()
+    return f"{words}, a change of {large.mean() - small.mean():+.2f} [{low:+.2f}, {high:+.2f}]"
+
+
 def _both(
     tickets: pd.DataFrame, reference: pd.DataFrame | None, against: str, column: str
 ) -> pd.DataFrame:

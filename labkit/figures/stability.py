@@ -211,6 +211,24 @@ def phases(tickets: pd.DataFrame, treatment: str = "rewind") -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def matching_by_stability(tickets: pd.DataFrame) -> pd.DataFrame:
+    """How many cells of `phases` are stable, unstable or undecided (rows) and match the dense
+    network, fall below it or are undecided (columns): subnetworks are "only matching when they are
+    stable to SGD noise" (Frankle et al. 2020, section 4) where none is unstable and matches.
+
+    Cells whose instability was not analysed are left out. Raises ValueError without any.
+    """
+    cells = phases(tickets)
+    cells = cells.dropna(subset=["stable"]) if len(cells) else cells
+    if cells.empty:
+        raise ValueError("tickets must have cells whose instability was analysed: run one")
+    stable = dict(zip(MARKS, ("stable", "unstable", "undecided"), strict=True))
+    match = dict(zip(MARKS, ("yes", "no, below", "undecided"), strict=True))
+    found = pd.crosstab(cells["stable"].map(stable), cells["matching"].map(match))
+    found = found.reindex(index=list(stable.values()), columns=list(match.values()), fill_value=0)
+    return found.rename_axis(index="the ticket is", columns="it matches")
+
+
 def _write(axes: Axes, x: int, y: int, cell: dict[str, Any], colour: Any) -> None:
     paper = {"fc": colour, "ec": "none", "pad": 2.0}  # under the words, over the hatching
     where: dict[str, Any] = {"ha": "center", "va": "center", "color": _ink(colour), "bbox": paper}

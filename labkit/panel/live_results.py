@@ -22,6 +22,7 @@ from labkit.experiments.mishaps import UNKNOWN, told
 from labkit.experiments.proof import result_of
 from labkit.experiments.running import Evaluated, Finished
 from labkit.experiments.statistics import Estimate, estimate
+from labkit.experiments.strays import strays
 from labkit.figures.layers import dense_widths
 from labkit.figures.picture import look_of
 from labkit.panel.charts import Line, Point
@@ -82,11 +83,16 @@ class LiveResults:
         return rows
 
     def mishaps(self) -> list[str]:
-        """What befell finished networks, and how many: diverged, lost a layer, answer one class."""
+        """What befell finished networks, and how many: diverged, lost a layer, answer one class,
+        strayed.
+        """
+        finished = sorted(self._finished(), key=lambda pair: pair[0].round)
+        astray = strays([trial for trial, _ in finished], {t.key: r for t, r in finished})
         rows = [
             {"seed": trial.seed, "round": trial.round, "treatment": trial.label, "draw": trial.draw}
             | {name: result["ticket"].get(name, usual) for name, usual in UNKNOWN.items()}
-            for trial, result in self._finished()
+            | {"stray": trial.key in astray}
+            for trial, result in finished
         ]
         return told(pd.DataFrame(rows))
 

@@ -132,7 +132,7 @@ def cells(claim: Claim, tickets: pd.DataFrame) -> pd.DataFrame:
     asks. tickets: a table of `labkit.tables`, perhaps of unfinished studies.
 
     Left out are pairs with an early stop at the last evaluation, where the early stop is what is
-    read, and networks that diverged.
+    read, networks that diverged, and strays.
     """
     if claim.why or tickets.empty:
         return pd.DataFrame()
@@ -197,8 +197,9 @@ def _compared(
 
 def _by_seed(rows: pd.DataFrame, column: str) -> pd.Series:
     """Values of an arm, indexed by seed, draws averaged."""
-    if "diverged" in rows:
-        rows = rows[~rows["diverged"].eq(True)]
+    for mishap in ("diverged", "stray"):
+        if mishap in rows:
+            rows = rows[~rows[mishap].eq(True)]
     if column == "early_stop":
         rows = rows[~rows["censored"].eq(True)]
     return rows.dropna(subset=[column]).groupby("seed")[column].mean().astype(float)
@@ -247,7 +248,9 @@ def _row(
 
 
 def headlines(claim: Claim, found: pd.DataFrame) -> pd.DataFrame:
-    """Of a claim's cells those nearest to the paper's setting, one per network and reading."""
+    """Of a claim's cells those nearest to the paper's setting, one per family of networks (LeNet,
+    VGG, ...) and reading.
+    """
     if found.empty:
         return found
     distance = pd.DataFrame(
@@ -256,7 +259,9 @@ def headlines(claim: Claim, found: pd.DataFrame) -> pd.DataFrame:
     # Among equals the longest training, then the most seeds, is nearest to a paper's.
     order = distance.assign(length=-found["length"], seeds=-found["seeds"])
     ordered = found.loc[order.sort_values(list(order.columns), kind="stable").index]
-    return ordered.drop_duplicates(["network", "reading"]).sort_index()
+    family = ordered["network"].str.partition("-")[0]
+    repeated = ordered[["reading"]].assign(family=family).duplicated()
+    return ordered[~repeated].sort_index()
 
 
 def _distance(column: pd.Series, value: str) -> pd.Series:

@@ -226,3 +226,26 @@ def test_memory_is_left_alone_without_glibc(monkeypatch):
     monkeypatch.setattr(machine.platform, "libc_ver", lambda: ("", ""))
     monkeypatch.setattr(machine.ctypes, "CDLL", None)  # to call it would fail
     keep_memory()
+
+
+def test_the_commit_is_that_of_the_clone_and_says_where_files_differ(tmp_path, monkeypatch):
+    def git(*words: str) -> str:
+        own = ("-c", "user.name=A", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false")
+        command = ["git", "-C", str(tmp_path), *own, *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    commit = machine.lab_commit.__wrapped__
+    place = tmp_path / "labkit" / "base" / "machine.py"
+    place.parent.mkdir(parents=True)
+    place.write_text("")
+    monkeypatch.setattr(machine, "__file__", str(place))
+    assert commit() is None  # no clone
+    git("init", "--quiet")
+    git("add", ".")
+    git("commit", "--quiet", "--message", "first")
+    git("tag", "v1")
+    assert commit() == git("rev-parse", "HEAD")
+    place.write_text("changed")
+    assert commit() == git("rev-parse", "HEAD") + "-dirty"
+    monkeypatch.setenv("PATH", "")
+    assert commit() is None  # no git

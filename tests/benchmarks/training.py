@@ -11,8 +11,9 @@ where an iteration goes, and peak memory.
 
 Everything is measured in turns. Columns give the median over turns of processor time, of all
 threads of a process, and of wall time, and how many times as fast as (a) of the same turn, median
-(lowest to highest). Only such ratios mean anything, and on a busy machine only those of processor
-time; the last line says whether the machine was busy.
+(lowest to highest), by processor and by wall time, and as the good loop in as many processes. Only
+such ratios mean anything, and on a busy machine only those of processor time; the last line says
+whether the machine was busy.
 """
 
 import argparse
@@ -21,6 +22,7 @@ import resource
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from itertools import count
 from statistics import mean, median
@@ -213,15 +215,34 @@ def plain_lenet() -> nn.Module:
     return nn.Sequential(nn.Flatten(), *layers)
 
 
-def plain_resnet_8() -> nn.Module:
-    """ResNet-8 with 16 channels in plain torch.nn."""
-    stem = [nn.Conv2d(3, 16, 3, 1, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU()]
-    blocks = [PlainBlock(16, 16, 1), PlainBlock(16, 32, 2), PlainBlock(32, 64, 2)]
-    head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10)]
+def plain_resnet_8(width: int) -> nn.Module:
+    """ResNet-8 with so many channels at first in plain torch.nn."""
+    stem = [nn.Conv2d(3, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
+    blocks = [PlainBlock(width, width, 1)]
+    blocks += [PlainBlock(width, 2 * width, 2), PlainBlock(2 * width, 4 * width, 2)]
+    head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4 * width, 10)]
     return nn.Sequential(*stem, *blocks, *head)
 
 
-PLAIN = {"lenet-300-100": plain_lenet, "resnet-8": plain_resnet_8}
+def plain_vgg_small() -> nn.Module:
+    """VGG-small in plain torch.nn."""
+    layers: list[nn.Module] = []
+    inputs = 3
+    for outputs in (32, 64, 128, 128, 128):
+        conv = nn.Conv2d(inputs, outputs, 3, 1, 1, bias=False)
+        layers += [*([nn.MaxPool2d(2)] if layers else []), conv, nn.BatchNorm2d(outputs), nn.ReLU()]
+        inputs = outputs
+    head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inputs, 10)]
+    return nn.Sequential(*layers, *head)
+
+
+PLAIN: dict[str, Callable[[], nn.Module]] = {
+    "lenet-300-100": plain_lenet,
+    "resnet-8": partial(plain_resnet_8, 16),
+    "resnet-8-w8": partial(plain_resnet_8, 8),
+    "vgg-small": plain_vgg_small,
+}
+CONVOLUTIONAL = ("resnet-8", "resnet-8-w8", "vgg-small")
 
 
 def operations(network: str, data: Data, recipe: Recipe) -> int:
@@ -304,14 +325,17 @@ def compare(
     if measure is steps_of:
         print(f"  (b) at the rate of matrix products: {limit:.3f}   {flops / 1e6:.0f} MFLOP")
     for jobs, who in ways:
-        own, loop = times[jobs, who], times[1, "ordinary"]
+        own, loop, better = times[jobs, who], times[1, "ordinary"], times[jobs, "good"]
         if who == "ordinary":
             place = "one process" if jobs == 1 else f"each of {jobs} processes, one thread"
-            print(f"  {place}: ms of processor, of wall; times (a) in each")
+            print(f"  {place}: ms of processor, of wall; times (a) in each; times good, processor")
         words = f"lab, {who} side by side" if isinstance(who, int) else f"{who} loop"
         processor = median(each.processor for each in own)
         share = f"; {100 * limit / processor:3.0f}% of (b)" if measure is steps_of else ""
-        ratios = (spread([a[i] / b[i] for a, b in zip(loop, own, strict=True)]) for i in (0, 1))
+        beside = ((loop, 0), (loop, 1), (better, 0))
+        ratios = (
+            spread([a[i] / b[i] for a, b in zip(other, own, strict=True)]) for other, i in beside
+        )
         wall = median(each.wall for each in own)
         print(f"    {words:<20}{processor:9.3f}{wall:9.3f}   {'  '.join(ratios)}{share}")
 
@@ -331,18 +355,27 @@ def beside_busy_processes(name: str, data: Data, recipe: Recipe, repeats: int) -
         for words, (processes, who) in ways.items():
             arguments = (name, data, recipe, repeats, who)
             quiet = at_a_time(steps_of, arguments, processes).wall
-            others = [multiprocessing.Process(target=_compute, daemon=True) for _ in range(BUSY)]
-            for other in others:
-                other.start()
-            busy = at_a_time(steps_of, arguments, processes).wall
-            for other in others:
-                other.kill()
-                other.join()
+            with busy_processes():
+                busy = at_a_time(steps_of, arguments, processes).wall
             fair = max(1.0, (jobs + BUSY) / cores) / max(1.0, jobs / cores)
             ratios[words].append(busy / (quiet * fair))
     print(f"\n{name} beside {BUSY} busy processes: wall time / fair share of the quiet one")
     for words, values in ratios.items():
         print(f"  {words:<40} {spread(values)}")
+
+
+@contextmanager
+def busy_processes() -> Iterator[None]:
+    """Processes that compute without end, until the block ends."""
+    others = [multiprocessing.Process(target=_compute, daemon=True) for _ in range(BUSY)]
+    for other in others:
+        other.start()
+    try:
+        yield
+    finally:
+        for other in others:
+            other.kill()
+            other.join()
 
 
 def _compute() -> None:
@@ -404,8 +437,9 @@ def main() -> None:
     compare(steps_of, "lenet-300-100", mnist, adam, repeats, rates)
     print(f"\nlenet-300-100 with evaluations every {EVALUATE_EVERY} iterations")
     compare(training_of, "lenet-300-100", mnist, adam, repeats, rates)
-    print(f"\nresnet-8, batch {sgd.batch_size}")
-    compare(steps_of, "resnet-8", cifar, sgd, few, rates)
+    for name in CONVOLUTIONAL:
+        print(f"\n{name}, batch {sgd.batch_size}")
+        compare(steps_of, name, cifar, sgd, few, rates)
     beside_busy_processes("lenet-300-100", mnist, adam, 10 * repeats)
     beside_busy_processes("resnet-8", cifar, sgd, repeats)
     where_it_goes(mnist, adam, repeats)

@@ -237,3 +237,48 @@ def test_leads_need_both_arms():
     alone = alone[alone["treatment"] == "rewind"]
     with pytest.raises(ValueError, match="must have rewind and reinitialise of one seed"):
         comparisons.difference_by_density(alone)
+
+
+def by_size(leads: dict[tuple[str, int], float]) -> pd.DataFrame:
+    """Tickets of 25% that are ahead by so many points, by network and number of images."""
+    rows = []
+    for (network, images), lead in leads.items():
+        label = {"network": network, "images": images, "chain": f"{network}-{images}", "draw": 0}
+        weights = int(network.rpartition("-")[2])
+        for seed in range(3):
+            label |= {"seed": seed, "round": 0, "weights": weights, "density": 1.0}
+            rows.append({**label, "treatment": "dense", "final_test_accuracy": 0.9})
+            label |= {"round": 1, "weights": weights // 4, "density": 0.25}
+            # Seeds differ, and their leads do by a tenth of a point.
+            for arm, more in (("rewind", lead + 0.1 * (seed - 1)), ("reinitialise", 0.0)):
+                accuracy = 0.8 + 0.02 * seed + more / 100
+                rows.append({**label, "treatment": arm, "final_test_accuracy": accuracy})
+    return pd.DataFrame(rows)
+
+
+def test_leads_by_size_have_a_panel_for_weights_and_one_for_images():
+    leads = {("net-400", 9): 2.0, ("net-800", 9): 0.5, ("net-400", 3): 1.0}
+    picture = comparisons.difference_by_size(by_size(leads))
+    found = picture.table.set_index(["panel", "size"])["difference"]
+    assert found.to_dict() == pytest.approx(
+        {
+            ("weights", 400): 2.0,
+            ("weights", 800): 0.5,
+            ("training images", 3): 1.0,
+            ("training images", 9): 2.0,
+        }
+    )
+    axes = picture.figure.axes
+    assert [a.get_xlabel() for a in axes] == ["number of weights", "number of training images"]
+    # Welch's interval: 2.776 x 0.1 x sqrt(2 / 3), for 4 degrees of freedom.
+    assert "from 400 to 800 weights at 25% density +2.0 to +0.5 points" in picture.summary
+    assert "a change of -1.50 [-1.73, -1.27]" in picture.summary
+    assert "a change of +1.00 [+0.77, +1.23]" in picture.summary
+
+
+def test_leads_by_size_need_both_arms():
+    alone = by_size({("net-400", 9): 2.0})
+    with pytest.raises(ValueError, match="must have rewind and reinitialise of one seed"):
+        comparisons.difference_by_size(alone[alone["treatment"] == "rewind"])
+    with pytest.raises(ValueError, match="run the experiment"):
+        comparisons.difference_by_size(pd.DataFrame())

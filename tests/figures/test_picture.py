@@ -13,6 +13,7 @@ from labkit.base.store import Store
 from labkit.engine.connectivity import Instability
 from labkit.engine.pruning import Pruning
 from labkit.experiments.experiment import Experiment, Task
+from labkit.experiments.mishaps import UNKNOWN
 from labkit.experiments.results import Tables
 from labkit.figures.picture import Picture, empty_axes, figure_of
 from tests.pictures import outside
@@ -100,7 +101,7 @@ def test_a_picture_of_networks_that_diverged_says_so(
     picture = make(diverged)
     words = "networks: diverged: losses or weights are not finite"
     assert words in above(picture) and words in picture.summary
-    well = {"diverged": False, "empty_layers": 0, "one_class": False}
+    well = UNKNOWN
     parts = (diverged.tickets, diverged.curves, diverged.paths)
     sound = make(Tables(*(part.assign(**well) for part in parts)))
     assert above(sound) == "" and "diverged" not in sound.summary

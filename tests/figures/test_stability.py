@@ -120,6 +120,17 @@ def test_what_the_seeds_leave_open_is_neither_matching_nor_below(unstructured: p
     assert "0 match the dense network, 0 fall below it, and 6 are undecided" in picture.summary
 
 
+def test_cells_are_counted_by_matching_and_stable(unstructured: pd.DataFrame):
+    counts = phases.matching_by_stability(unstructured)
+    assert counts.loc["unstable"].to_dict() == {"yes": 0, "no, below": 4, "undecided": 0}
+    assert counts.loc["stable"].to_dict() == {"yes": 2, "no, below": 0, "undecided": 0}
+    assert counts.loc["undecided"].sum() == 0
+    for nothing in (unstructured.drop(columns="instability").assign(instability=math.nan),
+                    unstructured.iloc[:0]):  # fmt: skip
+        with pytest.raises(ValueError, match="cells whose instability was analysed"):
+            phases.matching_by_stability(nothing)
+
+
 def test_the_contour_parts_stable_cells_from_hatched_ones(unstructured: pd.DataFrame):
     axes = phases.phase_diagram(unstructured).figure.axes[0]
     assert sum(bool(patch.get_hatch()) for patch in axes.patches) == 4  # k = 0 and 100

@@ -102,8 +102,9 @@ def test_early_stops_that_were_cut_off_are_no_measurement():
     assert row["seeds"] == 1 and row["mean"] == pytest.approx(-50)
 
 
-def test_networks_that_diverged_are_no_measurement():
-    rows = seeds([0.4, 0.6, -40]).assign(diverged=[False] * 5 + [True])
+@pytest.mark.parametrize("mishap", ["diverged", "stray"])
+def test_networks_that_diverged_or_strayed_are_no_measurement(mishap: str):
+    rows = seeds([0.4, 0.6, -40]).assign(**{mishap: [False] * 5 + [True]})
     assert one(CLAIM, rows)["mean"] == pytest.approx(0.5)
 
 
