@@ -100,7 +100,8 @@ def pixels(title: str, summary: str, counts: Sequence[Sequence[float]]) -> str:
         f'style="image-rendering: pixelated" href="{source}"/>'
         f'<rect x="4" y="24" width="{wide:g}" height="{high}" fill="none" stroke="{QUIET}"/>',
         f'<g fill="{QUIET}" font-size="11"><rect x="{wide + 14:g}" y="26" width="10" height="10" '
-        f'fill="#002d5a"/><text x="{wide + 29:g}" y="35">{most:,.0f} survive</text>'
+        f'fill="#002d5a" stroke="{QUIET}"/>'
+        f'<text x="{wide + 29:g}" y="35">{most:,.0f} survive</text>'
         f'<rect x="{wide + 14:g}" y="44" width="10" height="10" fill="#fff" stroke="{QUIET}"/>'
         f'<text x="{wide + 29:g}" y="53">none</text></g>',
     ]
