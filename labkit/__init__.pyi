@@ -90,7 +90,9 @@ from .experiments.running import (
     run as run,
 )
 from .experiments.statistics import interval as interval
+from .figures.ideas import idea as idea
 from .figures.picture import Picture as Picture
+from .figures.shifts import Shift as Shift
 from .panel.explore import (
     explore as explore,
 )
@@ -102,6 +104,9 @@ from .panel.guess import (
 )
 from .panel.panel import (
     Panel as Panel,
+)
+from .panel.switches import (
+    Switchboard as Switchboard,
 )
 from .papers.claims import claims_table as claims_table
 

@@ -37,6 +37,13 @@ draw()
 ipywidgets.VBox([slider, drawing])
 """
 
+SWITCHES = """
+from labkit import Shift, Switchboard
+shifts = [("frozen by value", -2.6), ("masked gradients", 75.4), ("last batch dropped", 0.01)]
+board = [Shift(bug, "test accuracy (%)", 90, 90 + d, d, d - 0.5, d + 0.5, 5) for bug, d in shifts]
+Switchboard(board)
+"""
+
 
 @pytest.fixture(scope="module")
 def server(browser: BrowserContext, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
@@ -44,6 +51,7 @@ def server(browser: BrowserContext, tmp_path_factory: pytest.TempPathFactory) ->
     filler = [new_code_cell(f"print({number})") for number in range(40)]
     for name, cells in {
         "moves": [new_markdown_cell("# A circle"), new_code_cell(SLIDER), *filler],
+        "switches": [new_code_cell(SWITCHES)],
         "fails": [*filler[:20], new_code_cell("raise ValueError('no mask')"), *filler[20:]],
     }.items():
         metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
@@ -80,6 +88,33 @@ def test_lesson_runs_and_its_first_control_changes_the_picture(server: str, page
     move(control)
     wait_for_change(area, before)
     photograph(page, f"{name}-moved")
+    assert errors(page) == []
+
+
+def test_a_lesson_opened_alone_shows_its_pictures_before_it_is_run(server: str, page: Page):
+    """The server has the notebooks and nothing beside them, and does not trust them."""
+    open_notebook(page, server, "04_stability")
+    picture = page.get_by_role("img", name="Two copies and the line between them")
+    picture.scroll_into_view_if_needed()
+    assert picture.evaluate("e => e.complete && e.naturalWidth") > 300
+    photograph(page, "04_stability-alone")
+
+
+def test_a_forest_plot_grows_as_bugs_are_switched_on(server: str, page: Page):
+    open_notebook(page, server, "switches")
+    run_all(page)
+    rows = page.locator(".widget-html-content g.lk-p")
+    assert rows.count() == 0
+    for number, bug in enumerate(("last batch dropped", "frozen by value"), start=1):
+        switch = page.get_by_label(bug, exact=True)
+        switch.focus()
+        switch.press("Space")
+        rows.nth(number - 1).wait_for()
+        assert bug in (rows.nth(number - 1).get_attribute("aria-label") or "")
+    photograph(page, "switches-two")
+    page.get_by_role("button", name="All of them").click()
+    rows.nth(2).wait_for()
+    photograph(page, "switches-all")
     assert errors(page) == []
 
 

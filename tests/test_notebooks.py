@@ -13,6 +13,7 @@ import pytest
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_notebook
 
+from labkit.figures.ideas import idea
 from tests.notebooks import (
     NOTEBOOKS,
     ROOT,
@@ -24,6 +25,7 @@ from tests.notebooks import (
     silent_pictures,
 )
 from tools.course import graded, is_solution, student
+from tools.gallery import IDEA
 
 every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
@@ -99,17 +101,23 @@ def test_is_a_valid_notebook_for_any_python_kernel(path: Path):
 
 
 @every_notebook
-def test_is_committed_without_outputs_and_widget_state(path: Path):
+def test_is_committed_without_widget_state_and_outputs_but_pictures_of_ideas(path: Path):
     notebook = read(path)
     assert "widgets" not in notebook.metadata
     for cell in code_cells(notebook):
-        assert cell.outputs == [] and cell.execution_count is None, cell.source
+        assert cell.execution_count is None, cell.source
+        if shown := IDEA.search(cell.source):
+            (output,) = cell.outputs
+            html = idea(shown[1])._repr_html_()
+            assert output.data["text/html"] == html, "run python -m tools.gallery"
+        else:
+            assert cell.outputs == [], cell.source
 
 
 @every_notebook
 def test_is_short_and_so_are_its_cells(path: Path):
     notebook = read(path)
-    assert len(notebook.cells) <= 50
+    assert sum(not IDEA.search(cell.source) for cell in notebook.cells) <= 50
     for cell in code_cells(notebook):
         assert lines_to_read(cell.source) <= 20, cell.source
 

@@ -13,15 +13,12 @@ import ast
 import html
 import json
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
-
-from labkit.command.lessons import PICTURES
 
 Notebook = dict[str, Any]
 Cell = dict[str, Any]
@@ -234,13 +231,16 @@ def _statements(source: str) -> dict[str, ast.stmt]:
 
 
 def static(executed: Notebook) -> Notebook:
-    """An executed notebook whose widgets are replaced by what they showed, as plain HTML."""
+    """An executed notebook whose widgets are replaced by plain HTML: what they say of themselves
+    where no front end listens, and else what they showed.
+    """
     copy = deepcopy(executed)
     state = copy["metadata"].pop("widgets", {}).get(_WIDGETS, {}).get("state", {})
     for cell in copy["cells"]:
         for output in cell.get("outputs", []):
-            if view := output.get("data", {}).pop(_VIEW, None):
-                shown = _as_html(view["model_id"], state)
+            data = output.get("data", {})
+            if view := data.pop(_VIEW, None):
+                shown = data.get("text/html") or _as_html(view["model_id"], state)
                 output["data"] = {"text/html": shown, "text/plain": ""}
     return copy
 
@@ -270,19 +270,12 @@ def write_course(lessons: Sequence[Path], folder: Path) -> None:
     for path in lessons:
         lesson = read(path)
         write(student(lesson), folder / "student" / path.name)
-        copy_pictures(folder / "student")
         source = graded(lesson)
         if any("nbgrader" in cell["metadata"] for cell in source["cells"]):
             write(source, folder / "nbgrader" / "source" / path.stem / path.name)
-            copy_pictures(folder / "nbgrader" / "source" / path.stem)
     (folder / "nbgrader").mkdir(parents=True, exist_ok=True)
     configuration = _CONFIGURATION.format(seconds=3 * HONEST_SECONDS, characters=MOST_CHARACTERS)
     (folder / "nbgrader" / "nbgrader_config.py").write_text(configuration, encoding="utf-8")
-
-
-def copy_pictures(folder: Path) -> None:
-    """The pictures of ideas, beside notebooks that show them by a relative path."""
-    shutil.copytree(ROOT / "notebooks" / PICTURES, folder / PICTURES, dirs_exist_ok=True)
 
 
 def execute(path: Path, folder: Path) -> Path:

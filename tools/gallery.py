@@ -2,10 +2,9 @@
 
 python -m tools.gallery
 
-It writes figures to docs/figures, the pictures of ideas to notebooks/ideas (beside the lessons that
-show them, so that they travel along), and fills the parts of README.md that stand between
-`<!-- NAME -->` and `<!-- end of NAME -->`. A paper without shipped results gets neither a figure
-nor a line.
+It writes figures to docs/figures, the pictures of ideas to notebooks/ideas and into the cells of
+the lessons that show them, and fills the parts of README.md that stand between `<!-- NAME -->` and
+`<!-- end of NAME -->`. A paper without shipped results gets neither a figure nor a line.
 """
 
 import argparse
@@ -47,6 +46,7 @@ _ARMS = {  # side by side in the picture of arms
     "learning-rate-rewind": "learning rate rewound",
 }
 _MAPPED = ("lenet-300-100", "vgg-small", "resnet-8-w8")
+IDEA = re.compile(r'^labkit\.idea\("(\w+)"\)$', re.M)  # of a cell that shows a picture
 _ON_THE_MAP = ("fresh-large-rate", "fresh-small-rate", "ticket-not-matching")
 _HEAD = """\
 | the paper says | its number | measured here, 95% interval | verdict |
@@ -248,6 +248,22 @@ def ideas_as_pictures(docs: Path) -> dict[str, str]:
     }
 
 
+def show_ideas(folder: Path, drawn: dict[str, str]) -> None:
+    """Put the pictures into the outputs of the cells that show them, in all lessons of a folder."""
+    for path in sorted(folder.glob("*.ipynb")):
+        lesson = json.loads(path.read_text("utf-8"))
+        for cell in lesson["cells"]:
+            found = IDEA.search("".join(cell["source"]))
+            if cell["cell_type"] == "code" and found:
+                cell["outputs"] = [_output(ideas.Idea(drawn[found[1]]))]
+        path.write_text(json.dumps(lesson, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _output(idea: ideas.Idea) -> dict[str, Any]:
+    data = {"text/html": [idea._repr_html_()], "text/plain": [repr(idea)]}
+    return {"data": data, "metadata": {}, "output_type": "display_data"}
+
+
 def _measured() -> list[ideas.Cell]:
     """What the shipped results have at the places between the papers: networks that differ in rate,
     length and sparsity, not in width or in how many images they see.
@@ -423,8 +439,10 @@ def parts(root: Path) -> dict[str, str]:
     (root / "docs" / "claims.md").write_text(claims_page(found, tickets), encoding="utf-8")
     folder = root / "notebooks" / "ideas"
     folder.mkdir(parents=True, exist_ok=True)
-    for name, drawn in ideas_as_pictures(course.ROOT / "docs").items():  # one reads the claims
-        (folder / f"{name}.svg").write_text(drawn, encoding="utf-8")
+    drawn = ideas_as_pictures(course.ROOT / "docs")
+    for name, text in drawn.items():
+        (folder / f"{name}.svg").write_text(text, encoding="utf-8")
+    show_ideas(root / "notebooks", drawn)
     return {
         "figures": "\n\n".join(shown.values())
         or "No reference results are shipped with this copy.",

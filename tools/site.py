@@ -14,15 +14,17 @@ import html
 import json
 import re
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from jupyter_core.paths import jupyter_path
 from latex2mathml.converter import convert as mathml
 
 from labkit.base.store import Store
-from labkit.command.lessons import PICTURES
 from labkit.experiments.experiment import Experiment
 from labkit.experiments.presets import study
+from labkit.figures.ideas import idea
 from labkit.panel.diagrams import loop
 from labkit.panel.live import (
     View,
@@ -34,6 +36,7 @@ from labkit.panel.live import (
 )
 from labkit.panel.live_results import LiveResults
 from labkit.panel.references import PLAYED
+from labkit.panel.stage import side_by_side
 from labkit.panel.vocabulary import LABELS, experiment_label, iteration_label, kind_label
 from tools import course
 from tools.address import project
@@ -43,13 +46,29 @@ EXPLORE, REFERENCE = "explore.html", "reference/index.html"
 _CODE = re.compile(r"(```.*?```|`[^`\n]*`)", re.S)
 _FORMULA = re.compile(r"\$\$(.+?)\$\$|(?<![\\$\w])\$(?!\s)([^$\n]+?)(?<!\s)\$(?![\w$])", re.S)
 _BADGE = re.compile(r'<img(?=[^>]*src="https?://)[^>]*alt="([^"]*)"[^>]*>')  # its words remain
-_CONTRAST = (  # colours of nbconvert that are too pale to read
-    "<style>:root { --jp-content-link-color: #0b57a4; --jp-mirror-editor-comment-color: #2a6464; "
-    "--jp-mirror-editor-operator-color: #7a12c4; --jp-mirror-editor-number-color: #006000; "
-    "--jp-mirror-editor-punctuation-color: #004a99 }"
-    ".jp-InputPrompt, .jp-OutputPrompt { color: #595959 !important; opacity: 1 !important }"
-    ".jp-RenderedHTMLCommon a { text-decoration: underline !important }</style></head>"
+_TITLED = re.compile(  # what a front end folds
+    r'(<div class="highlight[^>]*><pre>(?:<span></span>)?)<span class="c1"># @title (.*?)</span>\n'
+    r"(.*?</pre></div>)",
+    re.S,
 )
+_LOOK = """\
+<style>
+:root { /* colours of nbconvert that are too pale to read */
+  --jp-content-link-color: #0b57a4; --jp-mirror-editor-comment-color: #2a6464;
+  --jp-mirror-editor-operator-color: #7a12c4; --jp-mirror-editor-number-color: #006000;
+  --jp-mirror-editor-punctuation-color: #004a99 }
+.jp-InputPrompt, .jp-OutputPrompt { color: var(--jp-content-font-color2) !important;
+  opacity: 1 !important }
+.jp-RenderedHTMLCommon a { text-decoration: underline !important }
+summary { cursor: pointer; padding: 0.2rem 0.5rem; font-size: 0.9rem }
+nav a { color: var(--jp-content-link-color) }
+@media (prefers-color-scheme: dark) {
+%s
+:root { --jp-content-link-color: #8ab4f8; --jp-mirror-editor-comment-color: #79b8b8;
+  --jp-mirror-editor-operator-color: #cf9fff; --jp-content-font-color2: #bbb } }
+@media (max-width: 600px) { /* a figure that is shrunk cannot be read: it scrolls, as tables do */
+  .jp-OutputArea-output img { width: 600px; max-width: none !important } }
+</style></head>"""
 _ELSEWHERE = re.compile(
     r'<script[^>]*\bsrc="https?://[^>]*>\s*</script>|<script type="module">(?:(?!</script>).)*?'
     r"https?://(?:(?!</script>).)*?</script>",
@@ -74,8 +93,7 @@ _INDEX = """\
 <p>Three papers about pruning neural networks seem to contradict each other. Here are the lessons
 that reproduce them, as they ran, to read without installing anything; the
 <a href="{repository}">repository</a> has them to run.</p>
-<p><img src="{pictures}/lottery.svg" style="max-width: 100%" alt="Moving picture: while pruning
-leaves fewer and fewer weights, the surviving ones draw together in the middle of the image"></p>
+<p>{picture}</p>
 <p><a href="{explore}">Explore the results</a>: move through density.
 <a href="{reference}">Reference and how-to</a>.</p>
 <ol start="0">
@@ -132,15 +150,15 @@ def write_site(executed: Sequence[Path], folder: Path) -> Path:
         page = folder / f"{path.stem}.html"
         beside = [pages[n] if 0 <= n < len(pages) else None for n in (number - 1, number + 1)]
         page.write_text(finished(page.read_text("utf-8"), pages[number][1], *beside), "utf-8")
-    course.copy_pictures(folder)
     head = _HEAD.format(title="Explore the results: The Lottery Ticket Lab", style=_STYLE)
     frames = json.dumps(list(explorable())).replace("</", "<\\/")
     (folder / EXPLORE).write_text(head + _EXPLORER.format(frames=frames), "utf-8")
     lessons = [f'<li><a href="{stem}.html">{html.escape(title)}</a></li>' for stem, title in pages]
     index = folder / "index.html"
     head = _HEAD.format(title="The Lottery Ticket Lab", style=_STYLE)
-    words = {"explore": EXPLORE, "reference": REFERENCE, "pictures": PICTURES}
+    words = {"explore": EXPLORE, "reference": REFERENCE}
     words |= {"repository": repository(), "lessons": "\n".join(lessons)}
+    words["picture"] = idea("lottery")._repr_html_()
     index.write_text(head + _INDEX.format(**words), "utf-8")
     return index
 
@@ -165,14 +183,16 @@ def _drawn(found: re.Match[str]) -> str:
 
 
 def finished(page: str, title: str, before: Named | None, after: Named | None) -> str:
-    """A page of nbconvert with its language, its neighbours, and nothing that is fetched.
+    """A page of nbconvert with its language, its neighbours, solutions and code of figures folded,
+    and nothing that is fetched.
 
     before, after: name and title of the neighbours, None at the ends.
     """
     page = _BADGE.sub(r"\1", _ELSEWHERE.sub("", page))
+    page = _TITLED.sub(r"<details><summary>\2</summary>\1\3</details>", page)
     page = re.sub(r'href="(\w+)\.ipynb', r'href="\1.html', page)
     page = re.sub(r"<title>.*?</title>", f"<title>{html.escape(title)}</title>", page, flags=re.S)
-    page = page.replace("<html>", '<html lang="en">').replace("</head>", _CONTRAST, 1)
+    page = page.replace("<html>", '<html lang="en">').replace("</head>", _LOOK % dark_theme(), 1)
     links = ['<a href="index.html">All lessons</a>']
     if before:
         links.insert(0, _link("prev", "Previous", *before))
@@ -182,6 +202,14 @@ def finished(page: str, title: str, before: Named | None, after: Named | None) -
     bar = f'<nav aria-label="{{}}" style="{style}">{" ".join(links)}</nav>'
     page = re.sub(r"(<body[^>]*>)", lambda m: m[1] + bar.format("Lessons"), page, count=1)
     return page.replace("</body>", bar.format("Lessons, below") + "</body>")
+
+
+@lru_cache
+def dark_theme() -> str:
+    """The dark colours of JupyterLab, as nbconvert has them."""
+    folders = map(Path, jupyter_path("nbconvert", "templates", "lab", "static"))
+    path = next(folder / "theme-dark.css" for folder in folders if folder.is_dir())
+    return path.read_text("utf-8")
 
 
 def _link(rel: str, words: str, stem: str, title: str) -> str:
@@ -211,13 +239,9 @@ def _frame(view: View) -> str:
     """The drawings of one density side by side, and what they say."""
     side = loop("", f"round {view.number} of {view.shown.experiment.rounds}")
     side += layer_bars(view) + mask_picture(view)
-    boxes = (("330px", accuracy_chart(view)), ("330px", curve_chart(view)), ("250px", side))
-    style = "max-width: 520px; flex: 1 1"
-    drawn = "".join(f'<div style="{style} {width}">{box}</div>' for width, box in boxes)
-    return (
-        f'<div style="display: flex; flex-wrap: wrap; gap: 0.5rem">{drawn}</div>'
-        f'<p role="status">{html.escape(verdict_line(view))}</p>'
-    )
+    wide, narrow = ("1 1 330px", "520px"), ("1 1 250px", "520px")
+    drawn = side_by_side([(wide, accuracy_chart(view)), (wide, curve_chart(view)), (narrow, side)])
+    return f'{drawn}<p role="status">{html.escape(verdict_line(view))}</p>'
 
 
 def repository() -> str:

@@ -54,7 +54,8 @@ class Verdict:
         mark, colour = MARKS[self.state]
         return (
             f'<div role="status" style="border-left:4px solid {colour};padding:0.2em 0.8em">'
-            f'<pre style="white-space:pre-wrap;margin:0;color:inherit;background:transparent">'
+            '<pre style="white-space:pre-wrap;word-break:normal;margin:0;color:inherit;'
+            'background:transparent">'
             f'<b style="background:{colour};color:#fff;padding:0 0.4em">{mark}</b> '
             f"{html.escape(self.text)}</pre></div>"
         )

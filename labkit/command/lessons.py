@@ -9,14 +9,13 @@ from pathlib import Path
 
 from labkit.base.places import DataError, bundled
 
-PICTURES = "ideas"  # beside the lessons, which show them by a relative path
 FIRST = "00_welcome.ipynb"
 INSTALL_LAB = 'pip install "lottery-ticket-lab[lab]", in a clone pip install -e ".[lab]"'
 
 
 def write_lessons(folder: Path) -> tuple[int, int]:
-    """Copy the lessons and their pictures into a folder, made when absent, and say how many lessons
-    were copied and how many were there before: one in which somebody worked is never overwritten.
+    """Copy the lessons into a folder, made when absent, and say how many were copied and how many
+    were there before: one in which somebody worked is never overwritten.
 
     Raises DataError where this installation has no lessons or the folder cannot be written to.
     """
@@ -25,12 +24,10 @@ def write_lessons(folder: Path) -> tuple[int, int]:
     if not lessons:
         raise DataError(f"there are no lessons in {source}; install the lab again")
     missing = [path for path in lessons if not (folder / path.name).exists()]
-    pictures = [path for path in sorted((source / PICTURES).iterdir())
-                if not (folder / PICTURES / path.name).exists()]  # fmt: skip
     try:
-        (folder / PICTURES).mkdir(parents=True, exist_ok=True)
-        for path in missing + pictures:
-            shutil.copyfile(path, folder / path.relative_to(source))
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in missing:
+            shutil.copyfile(path, folder / path.name)
     except OSError as error:
         raise DataError(f"cannot write lessons to {folder} ({error})") from error
     return len(missing), len(lessons) - len(missing)

@@ -15,10 +15,11 @@ from labkit.figures.comparisons import (
 )
 from labkit.figures.costs import cost_of_tickets, does_it_pay
 from labkit.figures.layers import kept_per_layer
-from labkit.figures.lines import error_along_line, error_map
+from labkit.figures.lines import barrier, error_along_line, error_map
 from labkit.figures.maps import pixel_map, weight_histogram
 from labkit.figures.origins import sanity_checks
 from labkit.figures.picture import Picture
+from labkit.figures.shifts import forest_of_shifts
 from labkit.figures.stability import (
     contradiction_map,
     instability_against_rewind,
@@ -30,6 +31,7 @@ from labkit.figures.stability import (
 __all__ = [
     "Picture",
     "accuracy_against_density",
+    "barrier",
     "compare_treatments",
     "contradiction_map",
     "cost_of_tickets",
@@ -40,6 +42,7 @@ __all__ = [
     "early_stop_against_density",
     "error_along_line",
     "error_map",
+    "forest_of_shifts",
     "instability_against_rewind",
     "kept_per_layer",
     "learning_curves",

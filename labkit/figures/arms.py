@@ -29,6 +29,8 @@ def accuracy_against_density(
     tickets, reference: tables of `labkit.tables`; the reference is drawn pale, behind.
     """
     picture = _against_density(tickets, reference, "test_accuracy", "test accuracy (%)", 100)
+    low, high = picture.figure.axes[0].get_ylim()  # an interval of two seeds can reach beyond
+    picture.figure.axes[0].set_ylim(max(low, 0.0), min(high, 100.5))
     arms = picture.table[picture.table["treatment"] != "dense"]
     if arms.empty:
         picture.summary = "Test accuracy of the dense network; no ticket has been trained yet."

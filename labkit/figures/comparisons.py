@@ -356,7 +356,7 @@ def _blocks(pairs: pd.DataFrame) -> pd.Series:
     several = [name for name in known if pairs.groupby("run")[name].nunique().max() > 1]
     words = _near_densities(pairs).map(lambda density: f"{100 * density:.0f}% density")
     for name in several:
-        numbers = ("learning_rate", "rewind", "length")
+        numbers = ("learning_rate", "rewind", "length", "cut")
         title = name.replace("_", " ") + " " if name in numbers else ""
         words = words + ", " + title + pairs[name].astype(str)
     return words

@@ -162,8 +162,10 @@ def does_it_pay(tickets: pd.DataFrame, reference: pd.DataFrame | None = None) ->
             if not pale and row["treatment"] != "dense":
                 place = (row["total"], row["mean"])
                 words = f"{100 * row['drawn']:.3g}%"
+                below = row["treatment"].startswith(("reinitialise", "scratch"))
                 look_of_words: dict[str, Any] = {"textcoords": "offset points", "fontsize": 7}
-                axes.annotate(words, place, (5, 4), **look_of_words)
+                away = (5, -10) if below else (5, 4)  # arms that cost the same are near each other
+                axes.annotate(words, place, away, **look_of_words)
     axes.set_xlabel("all arithmetic, search included (trainings of the dense network)")
     axes.set_ylabel("test accuracy after the last iteration (%)")
     axes.set_xlim(left=0)

@@ -1,5 +1,6 @@
 """Pictures of the error between networks, on a line through two and on a plane through three."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
@@ -7,17 +8,57 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.colors import BoundaryNorm
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 
 from labkit.base.validation import choice
 from labkit.engine.connectivity import Surface
-from labkit.figures.picture import SERIES, Picture, with_mishaps
+from labkit.figures.picture import SERIES, Picture, empty_axes, figure_of, with_mishaps
 
 ERRORS = dict(zip(("test", "train"), SERIES, strict=False))
 LEVELS = (0, 2, 3, 4, 5, 6, 8, 10, 14, 20, 30, 50, 70, 100)  # errors (%), close in the valleys
 LEAST_RANGE = 5.0  # points of error that an axis shows, so that flat lines look flat
 MARKERS = ("o", "s", "^")
 PANELS = ("rewind", "learning_rate", "round", "statistics", "network")
+
+
+def barrier(alphas: Sequence[float], errors: Sequence[float]) -> Picture:
+    """The test error on the line between two networks, and how far it rises above its ends.
+
+    alphas: places on the line, the first and the last at the two networks. errors: in %, as many.
+    The arrow is the instability: the highest error minus the mean of the two ends (Frankle et al.
+    2020, section 2). Raises ValueError where there are not two places, or not as many errors.
+    """
+    if len(alphas) < 2 or len(errors) != len(alphas):
+        raise ValueError(
+            "alphas and errors must have as many entries as each other, at least 2, not "
+            f"{len(alphas)} and {len(errors)}"
+        )
+    table = pd.DataFrame({"alpha": alphas, "test error (%)": errors}, dtype=float)
+    error, look = table["test error (%)"], ERRORS["test"]
+    foot, top = (error.iloc[0] + error.iloc[-1]) / 2, error.idxmax()
+    at, rise = table["alpha"].iloc[top], error.iloc[top] - foot
+    axes = empty_axes(6, 3.4)
+    axes.plot(table["alpha"], error, **look.line, lw=2, ms=5)
+    axes.axhline(foot, color="#000000", lw=1, ls=":")
+    axes.annotate("", (at, error.iloc[top]), (at, foot), arrowprops={"arrowstyle": "<->"})
+    shift, side = (6, "left") if at <= 0.5 else (-6, "right")
+    axes.annotate(
+        f"{rise:.1f} points",
+        (at, foot + rise / 2),
+        (shift, 0),
+        textcoords="offset points",
+        va="center",
+        ha=side,
+        bbox={"fc": "white", "ec": "none", "alpha": 0.8, "pad": 1.5},
+    )
+    axes.set(xlabel="alpha: from copy 0 to copy 1", ylabel="test error (%)")
+    axes.set_ylim(0, 1.08 * max(error.max(), LEAST_RANGE))
+    summary = (
+        f"The copies make {error.iloc[0]:.1f}% and {error.iloc[-1]:.1f}% errors, the worst network "
+        f"between them {error.max():.1f}%: an instability of {rise:.1f} points."
+    )
+    return Picture(figure_of(axes), summary, table)
 
 
 def error_along_line(paths: pd.DataFrame, by: str = "rewind") -> Picture:
@@ -100,7 +141,8 @@ def _summary_of_line(by: str, value: object, group: pd.DataFrame) -> str:
 def error_map(surface: Surface) -> Picture:
     """A surface as a map with contour lines, the three networks marked and named on it."""
     error = 100 * surface.error
-    figure = Figure(figsize=(6.6, 5), layout="constrained")
+    # Axes of equal units are moved after the layout: the pad is what their label needs then.
+    figure = Figure(figsize=(6.6, 5), layout=ConstrainedLayoutEngine(w_pad=0.15))
     axes = figure.subplots()
     x, y = surface.x.numpy(), surface.y.numpy()
     # Equal steps of colour from level to level, from light (low) to dark (high), also in grey.

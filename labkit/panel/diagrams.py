@@ -94,13 +94,14 @@ def pixels(title: str, summary: str, counts: Sequence[Sequence[float]]) -> str:
     )
     source = _png(Image.frombytes("RGB", (width, height), shades))
     high = 104
-    wide = min(200, high * width / height)
+    wide = min(180, high * width / height)  # which leaves room for the words
     parts = [
         f'<image x="4" y="24" width="{wide:g}" height="{high}" preserveAspectRatio="none" '
         f'style="image-rendering: pixelated" href="{source}"/>'
         f'<rect x="4" y="24" width="{wide:g}" height="{high}" fill="none" stroke="{QUIET}"/>',
         f'<g fill="{QUIET}" font-size="11"><rect x="{wide + 14:g}" y="26" width="10" height="10" '
-        f'fill="#002d5a"/><text x="{wide + 29:g}" y="35">{most:,.0f} survive</text>'
+        f'fill="#002d5a" stroke="{QUIET}"/>'
+        f'<text x="{wide + 29:g}" y="35">{most:,.0f} survive</text>'
         f'<rect x="{wide + 14:g}" y="44" width="10" height="10" fill="#fff" stroke="{QUIET}"/>'
         f'<text x="{wide + 29:g}" y="53">none</text></g>',
     ]

@@ -209,7 +209,7 @@ class Panel:
 
     def _make_widgets(self) -> None:
         self.gallery = Gallery(self._ask, self._answer, self.run_question)
-        self.stage = Stage(self._draw)
+        self.stage = Stage(self._move)
         self.controls = Controls(self._start, self._change)
         self.starts = Starts(self._start, self._name, self._size, self._choose)
         self.share = ShareBox()
@@ -349,6 +349,12 @@ class Panel:
         self.stage.restart()
         self._draw()
 
+    def _move(self) -> None:
+        """Another density was chosen: tables of the one before are folded, not left to be read."""
+        self._draw()
+        if self.folds.selected_index == _NUMBERS:
+            self.folds.selected_index = None
+
     def _draw(self) -> None:
         question, session = self.gallery.question, self.session
         if question and session.state == "ready":
@@ -394,14 +400,13 @@ class Panel:
         before.close()
         self._alone = False
         self._clock.shown(running=self.session.state == "running")
-        pictures = "".join(picture.value for picture in self.stage.pictures)
         return {
             "application/vnd.jupyter.widget-view+json": {
                 "version_major": 2,
                 "version_minor": 0,
                 "model_id": self.widget.model_id,
             },
-            "text/html": pictures + self.stage.verdict.value + self._numbers(),
+            "text/html": self.stage.as_html() + self._numbers(),
             "text/plain": f"A panel for {self.experiment or self._start}",
         }
 

@@ -6,7 +6,7 @@ run. A pinned run stays, pale, behind the others.
 """
 
 import html
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import ipywidgets
@@ -74,6 +74,14 @@ class Stage:
     def pictures(self) -> list[ipywidgets.HTML]:
         """The drawings, for who shows them elsewhere, and measures them."""
         return [self.accuracy, self.curves, self.path, self.loop, self.layers, self.mask]
+
+    def as_html(self) -> str:
+        """The drawings side by side and what they say, for a page without a kernel."""
+        charts = (self.accuracy, self.curves, self.path)
+        side = "".join(part.value for part in (self.loop, self.layers, self.mask))
+        boxes = [(_CHART, chart.value) for chart in charts] + [(_BESIDE, side)]
+        drawn = side_by_side([box for box in boxes if box[1]])
+        return drawn + self.verdict.value + self.note.value
 
     def restart(self) -> None:
         """Follow the run again: another experiment is looked at."""
@@ -176,6 +184,15 @@ class Stage:
             self._pinned = name, pale(self.view.lines())
         self.pin.description = "Unpin" if pinned else "Pin this run"
         self._moved()
+
+
+def side_by_side(boxes: Iterable[tuple[tuple[str, str], str]]) -> str:
+    """Boxes in a row that wraps on a narrow page. boxes: ((flex, greatest width), HTML)."""
+    drawn = "".join(
+        f'<div style="flex: {flex}; max-width: {most}; min-width: 0">{content}</div>'
+        for (flex, most), content in boxes
+    )
+    return f'<div style="display: flex; flex-wrap: wrap; gap: 0.5rem">{drawn}</div>'
 
 
 def _drawing(flex: str, most: str) -> ipywidgets.HTML:

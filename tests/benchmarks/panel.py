@@ -3,40 +3,91 @@
 python -m tests.benchmarks.panel
 """
 
+import json
 import statistics
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import ipywidgets
 
 from labkit.base.store import Store
 from labkit.engine.training import Recipe
 from labkit.experiments.experiment import Experiment, Task
-from labkit.panel.panel import Panel
+from labkit.panel.panel import _NUMBERS, Panel
 from labkit.panel.references import TITLES
 from tests.benchmarks.training import Times, milliseconds, spread
 
 TIMES = 50
+BYTES = 30_000  # promised of a redraw
 SMALL = Experiment(task=Task(recipe=Recipe(iterations=200)), rounds=1, seeds=(0,))
 
 
 def main() -> None:
     """Measure, and print a line for each promise."""
-    panel = Panel(SMALL, store=Store(tempfile.mkdtemp(), shipped=False), device="cpu")
-    rounds = panel.controls.parts["rounds"]
+    with wire() as sent:
+        panel = Panel(SMALL, store=Store(tempfile.mkdtemp(), shipped=False), device="cpu")
+        redraws = run_to_the_end(panel, sent)
+        change_settings(panel, sent)
+        report_bytes("while it trains, and at the end of a run", redraws)
+        scrub(sent)
+        unfold(sent)
+        answer(panel)
+
+
+@contextmanager
+def wire() -> Iterator[list[int]]:
+    """The bytes of every message that a widget sends to the front end, as they are sent."""
+    sent: list[int] = []
+    send = ipywidgets.Widget._send
+
+    def counted(self: ipywidgets.Widget, message: object, buffers: object = None) -> None:
+        sent.append(len(json.dumps(message, ensure_ascii=False, default=str).encode()))
+        send(self, message, buffers)
+
+    ipywidgets.Widget._send = counted
+    try:
+        yield sent
+    finally:
+        ipywidgets.Widget._send = send
+
+
+def weighed(action: Callable[[], object], sent: list[int]) -> int:
+    """The bytes that an action sends."""
+    sent.clear()
+    action()
+    return sum(sent)
+
+
+def run_to_the_end(panel: Panel, sent: list[int]) -> list[int]:
+    """Train; the bytes of each tick that drew something."""
     panel.run()
+    redraws = []
     while panel.session.active:
-        panel.tick()
+        redraws.append(weighed(panel.tick, sent))
     assert panel.session.state == "done", panel.session.in_words()
+    return redraws
+
+
+def change_settings(panel: Panel, sent: list[int]) -> None:
+    """A control is changed to what is stored."""
+    rounds = panel.controls.parts["rounds"]
 
     def change() -> None:
         rounds.value = str(1 - int(rounds.value))
+
+    report("a stored setting is redrawn", [timed(change) for _ in range(TIMES)], 0.1)
+    report_bytes("a stored setting is redrawn", [weighed(change, sent) for _ in range(TIMES)])
+
+
+def answer(panel: Panel) -> None:
+    """The first point of a curve, and the buttons."""
 
     def first_point() -> None:
         panel.run()
         while not panel.live_results.live:
             panel.tick()
 
-    report("a stored setting is redrawn", [timed(change) for _ in range(TIMES)], 0.1)
-    scrub()
     points, ticks, stops, pauses = [], [], [], []
     seeds = panel.controls.parts["further"]
     for number in range(TIMES):
@@ -50,30 +101,34 @@ def main() -> None:
     for button, times in (("Pause", pauses), ("Stop", stops)):
         both = [Times(*map(sum, zip(a, b, strict=True))) for a, b in zip(ticks, times, strict=True)]
         report(f"{button}, with the longest of three ticks before it", both, 0.2)
-    lottery = Panel("lottery", "reference", store=Store(tempfile.mkdtemp()), device="cpu")
-    sizes = (len(html.value.encode()) / 1e3 for html in (lottery.picture, lottery.numbers))
-    print("a redraw of the lottery's reference sends {:.0f} kB of pictures, {:.0f} kB of tables"
-          .format(*sizes))  # fmt: skip
 
 
-def scrub() -> None:
+def scrub(sent: list[int]) -> None:
     """A frame of the scrubber, and what it sends, over the shipped results of every lesson."""
     store = Store(tempfile.mkdtemp())
-    seconds, sent = [], []
+    seconds, found = [], {}
     for name in TITLES:
-        panel = Panel(name, store=store, device="cpu")
-        widgets = [*panel.stage.pictures, panel.stage.verdict, panel.stage.note]
-        for place in [*range(panel.stage.slider.max + 1)][::-1]:
-            before = [widget.value for widget in widgets]
-            seconds.append(timed(lambda: panel.stage._choose(place)))  # noqa: B023
-            values = (widget.value for widget in widgets)
-            changed = [v for v, b in zip(values, before, strict=True) if v != b]
-            sent.append(sum(len(value.encode()) for value in changed))
+        for size in ("quick", "reference"):
+            panel = Panel(name, size, store=store, device="cpu")
+            weights = []
+            for place in [*range(panel.stage.slider.max + 1)][::-1]:
+                sent.clear()
+                seconds.append(timed(lambda: panel.stage._choose(place)))  # noqa: B023
+                weights.append(sum(sent))
+            found[f"{name}, {size}"] = weights
     report("the scrubber moves by a round", seconds, 0.1)
-    print(
-        f"bytes per redraw: median {statistics.median(sent):,.0f}, most {max(sent):,} "
-        "(promised 30,000)"
-    )
+    report_bytes("the scrubber moves by a round", [w for each in found.values() for w in each])
+    worst = max(found, key=lambda name: max(found[name]))
+    report_bytes(f"the same, of {worst}, which sends most", found[worst])
+    report_bytes("the same, of the lottery's reference", found["lottery, reference"])
+
+
+def unfold(sent: list[int]) -> None:
+    """The tables of the largest shipped results, which are sent where they are asked for alone."""
+    lottery = Panel("lottery", "reference", store=Store(tempfile.mkdtemp()), device="cpu")
+    folded = weighed(lottery._show_setting, sent)
+    tables = weighed(lambda: setattr(lottery.folds, "selected_index", _NUMBERS), sent)
+    print(f"the lottery's reference: {folded:,} bytes folded, {tables:,} when unfolded")
 
 
 def timed(action: Callable[[], object]) -> Times:
@@ -85,6 +140,13 @@ def report(what: str, times: list[Times], promise: float) -> None:
     processor, wall = zip(*times, strict=True)
     print(f"{what}: {spread(wall)} ms (promised {1e3 * promise:.0f}); "
           f"of the processor here {spread(processor)} ms")  # fmt: skip
+
+
+def report_bytes(what: str, redraws: list[int]) -> None:
+    """Print a line of the redraws that sent something."""
+    known = [count for count in redraws if count] or [0]
+    print(f"bytes sent, {what}: median {statistics.median(known):,.0f}, most {max(known):,} "
+          f"(promised {BYTES:,})")  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from labkit.engine.data import Data, Split
 from labkit.engine.networks import Population, build, stack
 from labkit.engine.training import evaluate_on, generator
 from labkit.figures import lines as landscapes
+from tests.pictures import outside
 
 
 @pytest.fixture
@@ -35,6 +36,24 @@ def lines(**columns: object) -> pd.DataFrame:
 
 
 # --- Lines ----------------------------------------------------------------------------------
+
+
+def test_a_barrier_is_drawn_from_the_mean_of_its_ends_to_its_highest_point():
+    picture = landscapes.barrier(torch.linspace(0, 1, 5), torch.tensor([2.0, 4, 12, 5, 4]))
+    (axes,) = picture.figure.axes
+    arrow, said = axes.texts
+    assert (*arrow.xyann, *arrow.xy) == (0.5, 3, 0.5, 12)
+    assert said.get_text() == "9.0 points" and "an instability of 9.0 points" in picture.summary
+    assert picture.table["test error (%)"].tolist() == [2, 4, 12, 5, 4]
+    assert axes.get_ylim()[0] == 0 and axes.get_ylim()[1] > 12
+    oracle = 100 * connectivity.instability(torch.tensor([0.02, 0.04, 0.12, 0.05, 0.04]))
+    assert oracle == pytest.approx(9)
+
+
+@pytest.mark.parametrize("errors", [[1.0], [1.0, 2, 3]])
+def test_a_barrier_needs_an_error_for_each_place(errors: list[float]):
+    with pytest.raises(ValueError, match="alphas and errors must have as many entries"):
+        landscapes.barrier([0, 1] if len(errors) > 1 else [0], errors)
 
 
 def test_each_rewind_iteration_has_a_panel_with_train_and_test():
@@ -156,4 +175,4 @@ def test_a_map_marks_and_names_the_three_networks(data: Data):
     assert {text.get_text() for text in axes.texts} >= set(states)
     assert len({line.get_marker() for line in axes.lines}) == 3
     assert picture.table.shape == (5, 5) and "Half-way between copy 0 and copy 1" in picture.summary
-    picture.svg()
+    assert outside(picture) < 0.01

@@ -16,6 +16,7 @@ from labkit.experiments.experiment import Experiment, Task
 from labkit.experiments.mishaps import UNKNOWN
 from labkit.experiments.results import Tables
 from labkit.figures.picture import Picture, empty_axes, figure_of
+from tests.pictures import outside
 from tests.synthetic import DATA, SGD, finish
 
 
@@ -86,6 +87,11 @@ def diverged(tmp_path_factory: pytest.TempPathFactory) -> Tables:
 
 def above(picture: Picture) -> str:
     return "\n".join(text.get_text() for text in picture.figure.texts)
+
+
+@pytest.mark.parametrize("make", PICTURES.values(), ids=PICTURES)
+def test_nothing_is_cut_at_the_edge(make: Callable[[Tables], Picture], diverged: Tables):
+    assert outside(make(diverged)) < 0.01
 
 
 @pytest.mark.parametrize("make", PICTURES.values(), ids=PICTURES)

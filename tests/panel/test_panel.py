@@ -572,6 +572,16 @@ def test_points_say_their_values_to_pointer_and_keyboard(tmp_path: Path):
     assert len(focusable) == 2 and all(re.search(r"\d\d\.\d\d \[", words) for words in focusable)
 
 
+def test_tables_are_folded_when_another_density_is_shown(tmp_path: Path):
+    panel = Panel("lottery", "reference", store=Store(tmp_path), device="cpu")
+    panel.folds.selected_index = panel_module._NUMBERS
+    assert "<table" in panel.numbers.value
+    panel.stage.slider.value -= 1
+    assert panel.folds.selected_index is None and panel.numbers.value == ""
+    panel.folds.selected_index = panel_module._NUMBERS
+    assert "<table" in panel.numbers.value
+
+
 def test_a_redraw_sends_less_than_30_kilobytes(tmp_path: Path):
     for name in TITLES:
         panel = Panel(name, store=Store(tmp_path), device="cpu")

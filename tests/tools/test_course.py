@@ -334,11 +334,14 @@ def test_widgets_become_what_they_showed():
     (output,) = notebook["cells"][0]["outputs"]
     assert output["data"]["text/html"] == '<img alt="a curve">'
     assert "widgets" not in notebook["metadata"]
+    own = {course._VIEW: {"model_id": "box"}, "text/html": "<p>without a kernel</p>"}
+    (output,) = course.static(executed(own, state))["cells"][0]["outputs"]
+    assert output["data"]["text/html"] == "<p>without a kernel</p>"
 
 
 def test_the_command_builds_the_chosen_lessons(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     course.main(["00_welcome", "--folder", str(tmp_path)])
-    assert sorted(os.listdir(tmp_path / "course" / "student")) == ["00_welcome.ipynb", "ideas"]
+    assert sorted(os.listdir(tmp_path / "course" / "student")) == ["00_welcome.ipynb"]
     assert str(tmp_path) in capsys.readouterr().out
     with pytest.raises(SystemExit):
         course.main(["99_nothing"])

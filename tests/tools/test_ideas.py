@@ -1,13 +1,15 @@
 """The pictures of ideas are what their code makes, say what they show, and hold what was found."""
 
+import base64
 import re
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from bs4 import BeautifulSoup
 
 from labkit.figures import ideas
-from tools import gallery, survivors
+from tools import course, gallery, survivors
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -31,11 +33,25 @@ def test_every_picture_has_a_title_words_and_two_kinds_of_paper(pictures: dict[s
         assert "<script" not in text and not re.search(r'href="(?!data:)', text), name
 
 
-def test_every_picture_is_shown_with_words_for_it(root: Path, pictures: dict[str, str]):
-    shown = "".join(p.read_text("utf-8") for p in (root / "notebooks").glob("*.ipynb"))
-    found = re.findall(r"!\[([^\]]+)\]\(ideas/(\w+)\.svg\)", shown)
-    assert {name for _, name in found} == set(pictures)
-    assert all(len(words) > 40 for words, _ in found)
+def test_every_picture_is_shown_by_a_lesson(root: Path, pictures: dict[str, str]):
+    cells = [c for p in (root / "notebooks").glob("*.ipynb") for c in course.read(p)["cells"]]
+    found = [shown[1] for cell in cells if (shown := gallery.IDEA.search(cell["source"]))]
+    assert set(found) == set(pictures)
+
+
+def test_a_picture_is_an_image_with_its_own_words(pictures: dict[str, str]):
+    for name, text in pictures.items():
+        shown = ideas.idea(name)
+        image = BeautifulSoup(shown._repr_html_(), "html.parser").img
+        kind, _, content = str(image["src"]).partition(",")
+        assert kind == "data:image/svg+xml;base64"
+        assert base64.b64decode(content).decode() == text
+        assert image["alt"] == shown.words and len(shown.words) > 60
+
+
+def test_a_picture_that_there_is_not_is_refused():
+    with pytest.raises(ValueError, match=r"name must be one of arms, copies, .*, not 'cat'"):
+        ideas.idea("cat")
 
 
 @pytest.mark.parametrize(

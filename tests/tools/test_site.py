@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from bs4 import BeautifulSoup
 from playwright.sync_api import BrowserContext
 
 from tests.notebooks import ROOT
@@ -59,6 +60,18 @@ def test_formulas_are_drawn_by_the_browser_and_code_stays(pages: Path):
     assert "<mfrac>" in (pages / "04_stability.html").read_text("utf-8")
 
 
+def test_solutions_and_code_of_figures_are_folded(pages: Path):
+    page = BeautifulSoup((pages / "04_stability.html").read_text("utf-8"), "html.parser")
+    lesson = course.read(ROOT / "notebooks" / "04_stability.ipynb")
+    titled = [c["source"] for c in lesson["cells"] if c["source"].startswith("# @title")]
+    folds = page.select("details:has(div.highlight)")
+    assert len(folds) == len(titled) > 4
+    for fold, source in zip(folds, titled, strict=True):
+        title, _, code = source.partition("\n")
+        assert fold.summary.text == title.removeprefix("# @title ")
+        assert fold.pre.text.strip() == code.strip()
+
+
 def test_the_explorer_moves_through_density_without_a_kernel(pages: Path, browser: BrowserContext):
     page = browser.new_page()
     page.goto((pages / site.EXPLORE).as_uri())
@@ -78,7 +91,28 @@ def test_the_explorer_moves_through_density_without_a_kernel(pages: Path, browse
     page.close()
 
 
-@pytest.mark.parametrize("name", ["index", "explore", "04_stability"])
+def test_a_lesson_is_as_dark_as_the_reader_s_system(pages: Path, browser: BrowserContext):
+    page = browser.new_page()
+    paper = "getComputedStyle(document.body).backgroundColor"
+    shades = {}
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+        page.goto((pages / "04_stability.html").as_uri())
+        shades[scheme] = sum(map(int, re.findall(r"\d+", page.evaluate(paper))[:3]))
+    page.close()
+    assert shades["light"] > 700 and shades["dark"] < 100
+
+
+def test_nothing_sticks_out_of_a_phone(pages: Path, browser: BrowserContext):
+    page = browser.new_page()
+    page.set_viewport_size({"width": 400, "height": 800})
+    for path in pages.glob("*.html"):
+        page.goto(path.as_uri())
+        assert page.evaluate("document.documentElement.scrollWidth") == 400, path
+    page.close()
+
+
+@pytest.mark.parametrize("name", ["index", "explore", *LESSONS])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_nothing_serious_bars_anybody(pages: Path, browser: BrowserContext, name: str, scheme: str):
     page = browser.new_page()
