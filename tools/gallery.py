@@ -65,10 +65,10 @@ WELCOME = "00_welcome.ipynb"  # the lesson that lists the lessons
 
 def shipped(name: str) -> pd.DataFrame:
     """The tickets of a preset's reference results as they came with the lab; perhaps no rows."""
-    return tables(study(name, "reference"), _nothing_of_ones_own()).tickets
+    return tables(study(name, "reference"), nothing_of_ones_own()).tickets
 
 
-def _nothing_of_ones_own() -> Store:
+def nothing_of_ones_own() -> Store:
     return Store(course.ROOT / "build" / "no-store")
 
 
@@ -242,7 +242,7 @@ def ideas_as_pictures(docs: Path) -> dict[str, str]:
 
 def _measured() -> list[ideas.Cell]:
     """What the shipped results have at the places between the papers."""
-    evidence, found = claims.evidence(_nothing_of_ones_own()), []
+    evidence, found = claims.evidence(nothing_of_ones_own()), []
     for claim in claims.register():
         if claim.claim not in _ON_THE_MAP:
             continue
@@ -389,7 +389,7 @@ def parts(root: Path) -> dict[str, str]:
     folder.mkdir(parents=True, exist_ok=True)
     for name, drawn in ideas_as_pictures(course.ROOT / "docs").items():
         (folder / f"{name}.svg").write_text(drawn, encoding="utf-8")
-    found = claims.claims_table(claims.evidence(_nothing_of_ones_own()))
+    found = claims.claims_table(claims.evidence(nothing_of_ones_own()))
     (root / "docs" / "claims.md").write_text(claims_page(found), encoding="utf-8")
     return {
         "figures": "\n\n".join(shown.values())
