@@ -145,7 +145,8 @@ def gain(rate: str, number: str) -> str:
 def _difference(one: pd.DataFrame, other: pd.DataFrame, column: str) -> str:
     ends = [rows.groupby("seed")[column].mean() for rows in (one, other)]
     found = estimate(100 * (ends[0] - ends[1]).dropna())
-    return f"{found.mean:+.2f} points [{found.low:+.2f}, {found.high:+.2f}]"
+    middle, low, high = (round(x, 2) + 0.0 for x in (found.mean, found.low, found.high))  # no -0.00
+    return f"{middle:+.2f} points [{low:+.2f}, {high:+.2f}]"
 
 
 @cache
@@ -273,7 +274,8 @@ def _faults(path: Path) -> dict[str, list[Fault]]:
                     reached[name] = None
                     waiting.append(name)
         named = [faults[name] for name in parts if name in reached and name in faults]
-        found[check] = named + list(_of_choices(parts[check]))
+        own = (_fault(node) for node in ast.walk(parts[check]))
+        found[check] = [*named, *filter(None, own), *_of_choices(parts[check])]
     return found
 
 
@@ -286,8 +288,15 @@ def _names(node: ast.stmt) -> list[str]:
 
 def _fault(node: ast.AST | None) -> Fault | None:
     if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Fault":
-        return Fault(*map(ast.literal_eval, node.args))
+        return Fault(*map(_text, node.args))
     return None
+
+
+def _text(node: ast.expr) -> str:
+    """A string of the code, with dots for what is filled in when it runs."""
+    parts = getattr(node, "values", [node])
+    return "".join(str(getattr(part, "value", "")) if isinstance(part, ast.Constant) else "..."
+                   for part in parts)  # fmt: skip
 
 
 def _of_choices(check: ast.AST) -> Iterator[Fault]:
