@@ -8,8 +8,9 @@
 #   make lint         check style and types
 #   make course       student, nbgrader and executed copies of the lessons, in build/course
 #   make site         the executed lessons as web pages, in build/site
+#   make slides       the slides of a lecture, in build/slides
 #   make reference    pages of all docstrings and of docs, with a search, in build/site
-#   make figures      figures and numbers of README.md, anew from the shipped results
+#   make figures      figures and numbers of README.md and docs, anew from the shipped results
 #   make address      addresses and tags as pyproject.toml has them; TO=OWNER/REPO makes it a fork
 #   make clean        remove what the above made, .venv included
 #
@@ -24,7 +25,7 @@ ARGS ?=
 # Without bytecode every process compiles torch anew, for seconds; uv leaves that to the first one.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup reproduce lab test test-oldest torture lint course site reference figures address \
+.PHONY: help setup reproduce lab test test-oldest torture lint course site slides reference figures address \
 	constraints clean
 
 help:
@@ -58,11 +59,15 @@ course: $(STAMP)
 site: $(STAMP)
 	$(BIN)/python -m tools.site $(ARGS)
 
+slides: $(STAMP)
+	$(BIN)/python -m tools.slides $(ARGS)
+
 reference: $(STAMP)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 figures: $(STAMP)
 	$(BIN)/python -m tools.gallery
+	$(BIN)/python -m tools.teaching
 
 address:
 	$(PYTHON) tools/address.py $(TO)

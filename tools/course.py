@@ -78,14 +78,12 @@ for name in [name for name in sys.modules if name.startswith("labkit.checks")]:
     del sys.modules[name]
 print(importlib.import_module("labkit.checks").{test})
 ### END HIDDEN TESTS"""
-_RUBRIC = """\
+_BY_HAND = """\
 **What did you expect, what did you find?** Name the control, the seeds and the interval.
 
-### BEGIN SOLUTION
-A point for each: the expectation, the control and the number of seeds are written down beforehand;
-the arms differ in one setting and are compared seed by seed, with an interval; the conclusion
-claims no more than the interval allows, and says how the experiment differs from the paper's.
-### END SOLUTION"""
+{begin}
+{rubric}
+{end}"""
 
 
 def read(path: Path) -> Notebook:
@@ -166,7 +164,17 @@ def _graded_by_hand(cell: Cell, name: str, points: int) -> Cell:
     """A cell for words in the place of a solution; what follows the question is the rubric."""
     mark = {**_metadata(name, solution=True), "grade": True, "points": points}
     kept = {key: cell[key] for key in ("id",) if key in cell}
-    return {**kept, "cell_type": "markdown", "metadata": {"nbgrader": mark}, "source": _RUBRIC}
+    source = _BY_HAND.format(begin=BEGIN, rubric=rubric(), end=END)
+    return {**kept, "cell_type": "markdown", "metadata": {"nbgrader": mark}, "source": source}
+
+
+def rubric() -> str:
+    """The points of an open exercise with examples, as the page for lecturers has them."""
+    page = (ROOT / "docs" / "teaching" / "rubric.md").read_text("utf-8")
+    found = re.search(r"<!-- rubric -->\n+(.+?)\n+<!-- end of rubric -->", page, re.S)
+    if found is None:
+        raise ValueError("rubric.md must have a part between <!-- rubric --> and its end")
+    return found[1]
 
 
 def _imports(source: str) -> list[str]:

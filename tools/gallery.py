@@ -73,10 +73,10 @@ WELCOME = "00_welcome.ipynb"  # the lesson that lists the lessons
 
 def shipped(name: str) -> pd.DataFrame:
     """The tickets of a preset's reference results as they came with the lab; perhaps no rows."""
-    return tables(study(name, "reference"), _nothing_of_ones_own()).tickets
+    return tables(study(name, "reference"), nothing_of_ones_own()).tickets
 
 
-def _nothing_of_ones_own() -> Store:
+def nothing_of_ones_own() -> Store:
     return Store(course.ROOT / "build" / "no-store")
 
 
@@ -268,7 +268,7 @@ def _measured() -> list[ideas.Cell]:
     """What the shipped results have at the places between the papers: networks that differ in rate,
     length and sparsity, not in width or in how many images they see.
     """
-    evidence, found = claims.evidence(_nothing_of_ones_own()), []
+    evidence, found = claims.evidence(nothing_of_ones_own()), []
     evidence = evidence[evidence["network"].isin(_MAPPED)]
     evidence = evidence[
         evidence["images"] == evidence.groupby("network")["images"].transform("max")
@@ -434,7 +434,7 @@ def fill(text: str, parts: dict[str, str]) -> str:
 def parts(root: Path) -> dict[str, str]:
     """Draws the figures, and returns the generated parts of README.md by name."""
     shown = draw(root / "docs" / "figures")
-    tickets = claims.evidence(_nothing_of_ones_own())
+    tickets = claims.evidence(nothing_of_ones_own())
     found = claims.claims_table(tickets)
     (root / "docs" / "claims.md").write_text(claims_page(found, tickets), encoding="utf-8")
     folder = root / "notebooks" / "ideas"

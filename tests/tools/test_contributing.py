@@ -71,16 +71,18 @@ def test_the_front_page_leads_to_everything(root: Path):
         assert re.search(f"^## .*{heading}", readme, re.M), heading
     for page in ("labkit/plain.py", "docs/claims.md", "docs/registration.md", "docs/using.md",
                  "docs/how-to/own-network.md", "docs/cluster.md", "docs/terms.md",
-                 "docs/teaching.md", "docs/deviations.md", "docs/article.md",
+                 "docs/teaching/index.md", "docs/deviations.md", "docs/article.md",
                  "CONTRIBUTING.md"):  # fmt: skip
         assert f"]({page})" in readme and (root / page).is_file(), page
-    teaching = (root / "docs" / "teaching.md").read_text("utf-8")
+    teaching = (root / "docs" / "teaching" / "index.md").read_text("utf-8")
     assert "90 minutes" in teaching and "four weeks" in teaching
 
 
 @pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "data/README.md", "docs/using.md",
-                                  "docs/teaching.md", "docs/claims.md", "docs/deviations.md",
-                                  "docs/registration.md", "docs/article.md"])  # fmt: skip
+                                  "docs/teaching/index.md", "docs/teaching/grading.md",
+                                  "docs/teaching/answers.md", "docs/teaching/plan-b.md",
+                                  "docs/claims.md", "docs/deviations.md", "docs/registration.md",
+                                  "docs/article.md"])  # fmt: skip
 def test_links_within_the_repository_lead_somewhere(root: Path, name: str):
     page = root / name
     for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text("utf-8")):
