@@ -366,7 +366,8 @@ def _grid(cells: pd.DataFrame, claim: str) -> str:
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for cell in own.to_dict("records"):
-        kind = f"{cell['kind']} {cell['scope']} {cell['cut']:.0%}"
+        by = "" if cell["criterion"] == "magnitude" else f" by {cell['criterion']}"
+        kind = f"{cell['kind']} {cell['scope']} {cell['cut']:.0%}{by}"
         columns = (cell["network"], claims.rate_label(cell), f"{cell['epochs']:.3g}", kind,
                    f"{cell['rewind']:,}", f"{cell['density']:.1%}", cell["reading"],
                    cell["measured"], cell["verdict"])  # fmt: skip

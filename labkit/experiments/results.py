@@ -31,9 +31,9 @@ class Tables:
     iterations the dense network trains for, `epochs` the same in passes over its `images`, those
     that it is trained on,
     `share` the rewind iteration as a share of it, `iterations` how many the network itself trained
-    for; `cut` is the rate of pruning per round; `between` is what the chain does between rounds,
-    and `at` the iteration at which all masks are drawn, or "end": each after the round before;
-    `drawn` is the same as a share of the training.
+    for; `cut` is the rate of pruning per round, the highest where layers have their own; `between`
+    is what the chain does between rounds, and `at` the iteration at which all masks are drawn, or
+    "end": each after the round before; `drawn` is the same as a share of the training.
     `task` and `chain` are digests of the settings of a task, and of all that decides a chain of
     tickets but its seed: arms are compared within a chain.
     `early_stop` is the iteration of minimum validation loss, `test_accuracy` is read there, and
@@ -133,7 +133,7 @@ def _settings(e: Experiment) -> dict[str, Any]:
         "kind": e.pruning.kind,
         "criterion": e.pruning.criterion,
         "scope": e.pruning.scope,
-        "cut": e.pruning.rate,
+        "cut": max(e.pruning.layer_rates, default=e.pruning.rate),
         "rewind": e.rewind,
         "between": e.chain,
         "at": "end" if e.pruning.at is None else str(e.pruning.at),
