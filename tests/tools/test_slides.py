@@ -75,3 +75,14 @@ def test_arrows_turn_the_slides(deck: Path, browser: BrowserContext):
     page.locator("section.present h2").wait_for()
     assert page.locator("section.present h2").inner_text().startswith("Predict")
     page.close()
+
+
+def test_a_printed_deck_has_a_page_for_each_slide(deck: Path, browser: BrowserContext):
+    page = browser.new_page()
+    page.goto(f"{deck.as_uri()}?print-pdf")
+    page.locator(".pdf-page").first.wait_for()
+    slide = page.locator(".pdf-page section").first.evaluate("e => getComputedStyle(e).paddingLeft")
+    heights = page.locator(".pdf-page").evaluate_all("all => all.map(e => e.offsetHeight)")
+    assert slide == "64px" and len(heights) == deck.read_text("utf-8").count("<section")
+    assert max(heights) <= 720, "a slide runs over its page"
+    page.close()
