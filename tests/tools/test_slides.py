@@ -41,7 +41,7 @@ def test_a_lecture_has_some_25_slides_with_notes_and_minutes(deck: Path):
     page = deck.read_text("utf-8")
     notes = re.findall(r'<aside class="notes">(?:(\d+) minutes?\. )?', page)
     assert 20 <= page.count("<section") == len(notes) <= 26
-    assert 45 <= sum(int(minutes) for minutes in notes if minutes) <= 75
+    assert 45 <= sum(int(minutes) for minutes in notes if minutes) <= 60
     assert "{" not in re.sub(r"<(style|script)>.*?</\1>", "", page, flags=re.S), "all is filled in"
 
 
