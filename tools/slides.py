@@ -9,7 +9,7 @@ tools/teaching.py makes of words such as `{mean lottery dense test_accuracy}`.
 The deck runs on reveal.js, whose release 6.0.2 is in tools/reveal (MIT licence). nbconvert takes
 it from a CDN and Quarto is not a Python package, so neither works where there is no network; to
 renew it: `npm pack reveal.js`, then dist/reveal.js, dist/reveal.css, dist/plugin/notes.js, LICENSE.
-Keys: arrows, S for the notes, Esc for an overview; `index.html?view=print` to print.
+Keys: arrows, S for the notes, Esc for an overview; `index.html?print-pdf` to print.
 """
 
 import argparse
@@ -36,7 +36,8 @@ _PAGE = """\
 <script src="reveal/reveal.js"></script><script src="reveal/notes.js"></script>
 <script>
 Reveal.initialize({{width: 1280, height: 720, margin: 0, center: false, display: "flex", hash: true,
-  slideNumber: "c/t", transition: "none", controls: false, plugins: [RevealNotes]}});
+  slideNumber: "c/t", transition: "none", controls: false, pdfMaxPagesPerSlide: 1,
+  plugins: [RevealNotes]}});
 </script></body></html>
 """
 _STYLE = """\
@@ -54,6 +55,8 @@ img { width: 100%; height: 100%; object-fit: contain }
 table { border-collapse: collapse; font-size: 26px }
 th, td { text-align: left; padding: 7px 20px 7px 0; border-bottom: 1px solid #c4c7cc }
 small { color: #555; font-size: 22px }
+html.reveal-print .reveal .slides .pdf-page section { display: flex !important;
+  padding: 36px 64px 48px !important; width: 1280px !important; height: 720px !important }
 .reveal .slide-number { color: #555; background: none; font-size: 18px }
 """
 

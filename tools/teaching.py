@@ -63,7 +63,7 @@ def questions(lesson: course.Notebook) -> Iterator[str]:
     for cell in lesson["cells"][1:]:
         if cell["cell_type"] != "markdown":
             continue
-        text = re.sub(r"<details>.*?</details>|```.*?```|^> .*?$", "", cell["source"], flags=re.S)
+        text = re.sub(r"(?s:<details>.*?</details>|```.*?```)|(?m:^> .*)", "", cell["source"])
         for part in re.split(r"\n\s*\n|\n(?=- |\d\. )", text.partition("## References")[0]):
             if not re.match(r"\s*(\||!\[|- \*\*[A-Z]\*\*)", part):
                 yield from _asked(" ".join(re.sub(r"\]\([^)]*\)", "]", part).split()))

@@ -41,7 +41,7 @@ def test_a_lecture_has_some_25_slides_with_notes_and_minutes(deck: Path):
     page = deck.read_text("utf-8")
     notes = re.findall(r'<aside class="notes">(?:(\d+) minutes?\. )?', page)
     assert 20 <= page.count("<section") == len(notes) <= 26
-    assert 45 <= sum(int(minutes) for minutes in notes if minutes) <= 75
+    assert 45 <= sum(int(minutes) for minutes in notes if minutes) <= 60
     assert "{" not in re.sub(r"<(style|script)>.*?</\1>", "", page, flags=re.S), "all is filled in"
 
 
@@ -74,4 +74,15 @@ def test_arrows_turn_the_slides(deck: Path, browser: BrowserContext):
     page.keyboard.press("ArrowRight")
     page.locator("section.present h2").wait_for()
     assert page.locator("section.present h2").inner_text().startswith("Predict")
+    page.close()
+
+
+def test_a_printed_deck_has_a_page_for_each_slide(deck: Path, browser: BrowserContext):
+    page = browser.new_page()
+    page.goto(f"{deck.as_uri()}?print-pdf")
+    page.locator(".pdf-page").first.wait_for()
+    slide = page.locator(".pdf-page section").first.evaluate("e => getComputedStyle(e).paddingLeft")
+    heights = page.locator(".pdf-page").evaluate_all("all => all.map(e => e.offsetHeight)")
+    assert slide == "64px" and len(heights) == deck.read_text("utf-8").count("<section")
+    assert max(heights) <= 720, "a slide runs over its page"
     page.close()

@@ -67,6 +67,8 @@ What is a row?
 
 </details>
 
+> A quotation?
+
 | a | table? |
 |---|---|
 
