@@ -91,11 +91,13 @@ def slides() -> Iterator[str]:
 
 def write_slides(folder: Path) -> Path:
     """Write the deck with everything that it shows; returns its page."""
-    shutil.copytree(HERE / "reveal", folder / "reveal", dirs_exist_ok=True)
-    course.copy_pictures(folder)
-    shutil.copytree(
-        course.ROOT / "docs" / "figures", folder / "docs" / "figures", dirs_exist_ok=True
-    )
+    parts = {
+        HERE / "reveal": "reveal",
+        course.ROOT / "notebooks" / "ideas": "ideas",
+        course.ROOT / "docs" / "figures": "docs/figures",
+    }
+    for source, name in parts.items():
+        shutil.copytree(source, folder / name, dirs_exist_ok=True)
     page = folder / "index.html"
     page.write_text(_PAGE.format(style=_STYLE, slides="\n".join(slides())), encoding="utf-8")
     return page
