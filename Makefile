@@ -51,7 +51,7 @@ torture: $(STAMP)
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy labkit
+	$(BIN)/mypy labkit tools
 
 course: $(STAMP)
 	$(BIN)/python -m tools.course --execute $(ARGS)

@@ -98,7 +98,8 @@ def accuracy_by_rewind(tickets: pd.DataFrame) -> Picture:
     """
     own = _at_the_largest_rate(tickets)
     column = "final_test_accuracy"
-    axes, rows, handles = empty_axes(), [], {}
+    axes, rows = empty_axes(), list[pd.DataFrame]()
+    handles: dict[str, Any] = {}
     dense = 100 * own.loc[own["treatment"] == "dense", column].mean()
     look = ARMS["dense"]
     handles[look.name] = axes.axhline(dense, color=look.colour, ls=look.dash)
@@ -163,8 +164,8 @@ def range_of_leads(_: pd.DataFrame, picture: Picture) -> str:
 
 def scratch_against_fine_tuning(tickets: pd.DataFrame, picture: Picture) -> str:
     """The second paper's finding: Scratch-B against fine-tuning for as many iterations."""
-    arms = (tickets[tickets["treatment"] == name] for name in ("scratch-b", "fine-tune"))
-    told = comparison(*arms, "final_test_accuracy").format(other="fine-tuned ones")
+    longer, tuned = (tickets[tickets["treatment"] == name] for name in ("scratch-b", "fine-tune"))
+    told = comparison(longer, tuned, "final_test_accuracy").format(other="fine-tuned ones")
     return f"With half of the filters, networks trained from scratch (Scratch-B) are {told}"
 
 
