@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import BrowserContext, Locator, Page, sync_playwright
 
 from tests.notebooks import ROOT, SECONDS, kernel_environment
@@ -56,6 +57,13 @@ area => [...area.querySelectorAll('.jp-OutputArea-output')]
     .flatMap(output => [...output.querySelectorAll('img, svg, canvas, .widget-html-content')])
     .map(e => e.tagName === 'IMG' ? e.src : e.tagName === 'CANVAS' ? e.toDataURL() : e.outerHTML)
 """
+
+
+def barriers(page: Page) -> list[tuple[str, str]]:
+    """What axe-core calls serious or critical on a page: the rule, and the element."""
+    found = Axe().run(page).response["violations"]
+    serious = [one for one in found if one["impact"] in ("serious", "critical")]
+    return [(one["id"], node["html"][:120]) for one in serious for node in one["nodes"]]
 
 
 def find_browser() -> str | None:

@@ -14,6 +14,7 @@ import pytest
 from playwright.sync_api import BrowserContext, Locator, Page
 
 from tests.browser import (
+    barriers,
     errors,
     jupyter,
     open_in_notebook_7,
@@ -214,6 +215,7 @@ def test_the_panel_in_voila(page: Page, tmp_path):
         page.goto(f"{address}/voila/render/{PLAYGROUND.name}", timeout=SECONDS * 1_000)
         wait(lambda: pictures(page).count() >= 2, "no pictures")
         charts_and_controls_are_in_view(page, "panel-voila")
+        assert barriers(page) == []
         page.set_viewport_size({"width": 400, "height": 800})
         width = page.evaluate("document.documentElement.scrollWidth")
         assert width == 400  # nothing sticks out of a phone
