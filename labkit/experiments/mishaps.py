@@ -1,7 +1,8 @@
 """Mishaps: what goes wrong in training without an error, told with the result.
 
-A network may diverge, lose all weights of a layer to pruning, or answer every image alike. Its
-accuracy looks like any other, so the stored ticket, the tables and whoever follows a run say so.
+A network may diverge, collapse, lose all weights of a layer to pruning, or answer every image
+alike. Its accuracy looks like any other, so the stored ticket, the tables and whoever follows a run
+say so.
 """
 
 from collections import Counter
@@ -20,7 +21,9 @@ UNKNOWN: dict[str, Any] = {
     "diverged": False,
     "empty_layers": 0,
     "one_class": False,
-    "stray": False,  # of a stored ticket only the others are told: see labkit.experiments.strays
+    # No stored ticket has the rest: told by `collapsed`, and by `labkit.experiments.strays`.
+    "collapsed": False,
+    "stray": False,
 }
 
 
@@ -41,8 +44,13 @@ def mishaps(
     }
 
 
+def collapsed(ticket: Mapping[str, Any]) -> bool:
+    """Whether a stored ticket lost more than half of the accuracy that it had at its early stop."""
+    return ticket["final_test_accuracy"] < ticket["test_accuracy"] / 2
+
+
 def in_words(ticket: Mapping[str, Any]) -> str:
-    """The mishaps of a stored ticket or a row of the tables, or nothing."""
+    """The mishaps of a row of the tables, or nothing; of a stored ticket those that it tells."""
     ticket = {**UNKNOWN, **ticket}
     empty = ticket["empty_layers"]
     words = ["diverged: losses or weights are not finite"] if ticket["diverged"] else []
@@ -50,6 +58,8 @@ def in_words(ticket: Mapping[str, Any]) -> str:
         words.append(f"{empty} layer{'s' if empty > 1 else ''} without any weight left")
     if ticket["one_class"] and not ticket["diverged"]:
         words.append("gives all test images one answer")
+    if ticket["collapsed"]:
+        words.append("lost more than half of the accuracy while training")
     if ticket["stray"]:
         words.append("started from another training of its parent than the one stored")
     return ", ".join(words)
@@ -61,6 +71,8 @@ def told(table: "pd.DataFrame") -> list[str]:
     if not known or table.empty:
         return []
     names = ["task", "chain", "seed", "round", "treatment", "draw"]
+    if {"chain", "round"} <= set(table):  # chains share their dense networks
+        table = table.assign(chain=table["chain"].where(table["round"] > 0, ""))
     networks = table.drop_duplicates([name for name in names if name in table])
     befell = Counter(map(in_words, networks[known].to_dict("records")))
     return [

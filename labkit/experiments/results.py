@@ -11,7 +11,7 @@ import pandas as pd
 from labkit.base.store import Store, key_of
 from labkit.engine.data import TRAINING_IMAGES
 from labkit.experiments.experiment import REWIND, Experiment, Study, Task, all_trials, settings
-from labkit.experiments.mishaps import UNKNOWN
+from labkit.experiments.mishaps import UNKNOWN, collapsed
 from labkit.experiments.proof import CURVE, result_of
 from labkit.experiments.strays import strays
 
@@ -40,9 +40,9 @@ class Tables:
     `final_test_accuracy` after the last iteration; `censored` says that the minimum was the last
     evaluation, so training was too short to see it. `instability` is the mean over pairs of copies
     (test error; `train_instability`: training error), missing where it was not analysed.
-    `diverged`, `empty_layers` and `one_class` are told by `labkit.experiments.mishaps`, `stray` by
-    `labkit.experiments.strays`, and none is in results from before; all three tables have them, of
-    the network.
+    `diverged`, `empty_layers`, `one_class` and `collapsed` are told by
+    `labkit.experiments.mishaps`, `stray` by `labkit.experiments.strays`; results from before have
+    the fourth alone. All three tables have them, of the network.
     """
 
     tickets: pd.DataFrame
@@ -99,7 +99,9 @@ def _tables(e: Experiment, store: Store) -> tuple[pd.DataFrame, pd.DataFrame, pd
         else:
             steps = result["curve"]["iteration"]
             label |= {"iterations": steps[-1] - trial.start, "density": result["ticket"]["density"]}
-            tickets[row] = {**label, **UNKNOWN, **result["ticket"], "stray": trial.key in astray}
+            ticket = result["ticket"]
+            tickets[row] = {**label, **UNKNOWN, **ticket, "stray": trial.key in astray}
+            tickets[row]["collapsed"] = collapsed(ticket)
             label |= {name: tickets[row][name] for name in UNKNOWN}
             curves.append({**label, **{name: result["curve"][name] for name in CURVE}})
     return pd.DataFrame(list(tickets.values())), _spread(curves), _spread(paths)

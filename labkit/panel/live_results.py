@@ -18,7 +18,7 @@ from labkit.engine.networks import outline
 from labkit.engine.pruning import removed
 from labkit.experiments.experiment import Experiment, Trial, all_trials
 from labkit.experiments.forecast import image_of
-from labkit.experiments.mishaps import UNKNOWN, told
+from labkit.experiments.mishaps import UNKNOWN, collapsed, told
 from labkit.experiments.proof import result_of
 from labkit.experiments.running import Evaluated, Finished
 from labkit.experiments.statistics import Estimate, estimate
@@ -91,7 +91,7 @@ class LiveResults:
         rows = [
             {"seed": trial.seed, "round": trial.round, "treatment": trial.label, "draw": trial.draw}
             | {name: result["ticket"].get(name, usual) for name, usual in UNKNOWN.items()}
-            | {"stray": trial.key in astray}
+            | {"collapsed": collapsed(result["ticket"]), "stray": trial.key in astray}
             for trial, result in finished
         ]
         return told(pd.DataFrame(rows))

@@ -232,6 +232,7 @@ def _row(
         **{name: arm[name].iloc[0] if name in arm else _USUAL[name] for name in _CELL},
         "weights": int(dense["weights"].iloc[0]) if len(dense) else None,
         "dense_accuracy": dense["final_test_accuracy"].mean() if len(dense) else math.nan,
+        "collapsed": int(dense["collapsed"].sum()) if "collapsed" in dense else 0,
         "density": arm["density"].mean(),
         "round": int(arm["round"].iloc[0]),
         "iterations": int(arm["iterations"].max()),
@@ -479,7 +480,9 @@ def setting_label(row: dict[str, Any]) -> str:
     """The scale of a measurement: network, weights, dense accuracy, training, pruning."""
     words = [row["network"]]
     if not _missing(row["weights"]):
-        words[0] += f" ({int(row['weights']):,} weights, dense {100 * row['dense_accuracy']:.1f}%)"
+        words[0] += f" ({int(row['weights']):,} weights, dense {100 * row['dense_accuracy']:.1f}%"
+        lost = row.get("collapsed", 0)
+        words[0] += f", collapsed in {lost} seeds)" if lost else ")"
     words.append(rate_label(row))
     length = f"{row['length']:,} iterations"
     words.append(length if math.isnan(row["epochs"]) else f"{length} ({row['epochs']:.3g} epochs)")

@@ -3,12 +3,13 @@
 import io
 from dataclasses import replace
 
+import pandas as pd
 import pytest
 
 from labkit.base.store import Store
 from labkit.engine.pruning import Pruning
 from labkit.experiments.experiment import Experiment, Task, all_trials
-from labkit.experiments.mishaps import UNKNOWN, in_words
+from labkit.experiments.mishaps import UNKNOWN, in_words, told
 from labkit.experiments.progress import follow
 from labkit.experiments.results import tables
 from labkit.experiments.running import Finished, run
@@ -25,7 +26,7 @@ def with_recipe(**settings: float) -> Experiment:
 
 def test_a_sound_network_has_no_mishap(store: Store):
     tickets = finish(SOUND, store).tickets
-    assert (tickets[TOLD] == [False, 0, False, False]).all(axis=None)
+    assert (tickets[TOLD] == [False, 0, False, False, False]).all(axis=None)
 
 
 @pytest.mark.parametrize("network", ["lenet-8-6", "resnet-8-w2"])
@@ -68,6 +69,21 @@ def test_results_from_before_read_as_unknown(store: Store):
         store.put(trial.key, result)
     tickets = tables(SOUND, store).tickets
     assert (tickets[TOLD] == list(UNKNOWN.values())).all(axis=None)
+
+
+def test_a_network_that_fell_to_chance_says_so_whatever_result_it_has(store: Store):
+    finish(SOUND, store)
+    dense = next(iter(all_trials(SOUND)))
+    result = store.get(dense.key)
+    result["ticket"] |= {"test_accuracy": 0.9, "final_test_accuracy": 0.44}
+    store.put(dense.key, result)
+    tickets = tables(SOUND, store).tickets
+    fell = tickets["collapsed"]
+    assert fell.sum() == 1 and tickets.loc[fell, "seed"].item() == dense.seed
+    words = "lost more than half of the accuracy while training"
+    assert told(tickets) == [f"1 of 4 networks: {words}"]
+    other = tickets.assign(chain="another")  # whose dense networks are the same
+    assert told(pd.concat([tickets, other])) == [f"1 of 6 networks: {words}"]
 
 
 @pytest.mark.parametrize(
