@@ -67,7 +67,7 @@ nav a { color: var(--jp-content-link-color) }
 :root { --jp-content-link-color: #8ab4f8; --jp-mirror-editor-comment-color: #79b8b8;
   --jp-mirror-editor-operator-color: #cf9fff; --jp-content-font-color2: #bbb } }
 @media (max-width: 600px) { /* a figure that is shrunk cannot be read: it scrolls, as tables do */
-  .jp-OutputArea-output img { width: 600px; max-width: none !important } }
+  .jp-OutputArea-output img { max-width: 600px !important } }
 </style></head>"""
 _ELSEWHERE = re.compile(
     r'<script[^>]*\bsrc="https?://[^>]*>\s*</script>|<script type="module">(?:(?!</script>).)*?'

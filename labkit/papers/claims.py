@@ -321,18 +321,18 @@ class ClaimsTable:
         """The rows, and the grid folded behind them."""
         if self.rows.empty:
             return "<p>No claim is about this.</p>"
-        words = {
-            "says": "the paper says",
-            "published": "its number",
-            "paper_network": "its network",
+        rows = self.rows
+        columns = {
+            "the paper says": rows["says"].map(_escaped),
+            "its number": _two_lines(rows["published"], rows["paper_network"]),
         }
         for name, title in (("reference", "reference"), ("this_run", "this run")):
-            if self.rows[f"{name}_mean"].notna().any():
-                words |= {f"{name}_setting": f"{title}: where", name: title}
-                words |= {f"{name}_verdict": f"{title}: verdict"}
-        shown = self.rows[list(words)].rename(columns=words)
+            if rows[f"{name}_mean"].notna().any():
+                said = "<b>" + rows[f"{name}_verdict"] + "</b>"
+                measured = rows[name].where(rows[name] != "-", "")
+                columns[title] = said + " " + _two_lines(measured, rows[f"{name}_setting"])
+        page = pd.DataFrame(columns).to_html(index=False, border=0, escape=False, justify="left")
         style = "text-align:left;vertical-align:top;white-space:normal"
-        page = shown.to_html(index=False, border=0, na_rep="", justify="left")
         page = page.replace("<td>", f'<td style="{style}">')
         return page + self._grid()
 
@@ -350,6 +350,15 @@ class ClaimsTable:
         numbers = shown.to_html(index=False, border=0)
         words = html.escape(f"All {len(shown)} trained cells that these claims are about")
         return f"<details><summary>{words}</summary>{numbers}</details>"
+
+
+def _two_lines(words: pd.Series, below: pd.Series) -> pd.Series:
+    """HTML of words, and of what stands below them in small letters."""
+    return words.map(_escaped) + "<br><small>" + below.map(_escaped) + "</small>"
+
+
+def _escaped(words: str) -> str:
+    return html.escape(words, quote=False)
 
 
 def claims_table(
