@@ -249,7 +249,7 @@ def static(executed: Notebook) -> Notebook:
             data = output.get("data", {})
             if view := data.pop(_VIEW, None):
                 shown = data.get("text/html") or _as_html(view["model_id"], state)
-                shown = f"<div>{shown}</div>"  # pages lay out what is not in one piece
+                shown = f"<div>{''.join(shown)}</div>"  # pages lay out what is not in one piece
                 output["data"] = {"text/html": shown, "text/plain": ""}
     return copy
 

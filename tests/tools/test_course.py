@@ -332,11 +332,11 @@ def test_widgets_become_what_they_showed():
     }
     notebook = course.static(executed({course._VIEW: {"model_id": "box"}, "text/plain": ""}, state))
     (output,) = notebook["cells"][0]["outputs"]
-    assert output["data"]["text/html"] == '<img alt="a curve">'
+    assert output["data"]["text/html"] == '<div><img alt="a curve"></div>'
     assert "widgets" not in notebook["metadata"]
-    own = {course._VIEW: {"model_id": "box"}, "text/html": "<p>without a kernel</p>"}
+    own = {course._VIEW: {"model_id": "box"}, "text/html": ["<p>without ", "a kernel</p>"]}  # lines
     (output,) = course.static(executed(own, state))["cells"][0]["outputs"]
-    assert output["data"]["text/html"] == "<p>without a kernel</p>"
+    assert output["data"]["text/html"] == "<div><p>without a kernel</p></div>"
 
 
 def test_the_command_builds_the_chosen_lessons(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
