@@ -153,7 +153,8 @@ def test_second_cell_is_the_set_up_that_all_notebooks_share(path: Path):
     assert second.cell_type == "code"
     assert "labkit" in second.source
     assert second.source == read(NOTEBOOKS[0]).cells[1].source
-    assert len(list(filter(None, second.source.splitlines()))) <= 8
+    assert len(list(filter(None, second.source.splitlines()))) <= 9
+    assert second.metadata.tags == ["set-up"]
 
 
 @every_notebook
@@ -194,16 +195,18 @@ def test_a_look_back_follows_what_it_looks_back_at(path: Path):
 
 
 @every_notebook
-def test_solutions_and_code_of_figures_are_folded_under_a_title(path: Path):
+def test_set_up_solutions_and_code_of_figures_are_folded_under_a_title(path: Path):
     """JupyterLab and Notebook 7 fold by `source_hidden` and show the first line; Colab folds by
     `cellView` and shows the title. VS Code folds nothing by itself.
     """
     for cell in code_cells(read(path)):
         metadata = cell.metadata
         folded = metadata.get("jupyter", {}).get("source_hidden", False)
-        assert folded == bool({"solution", "figure"} & set(metadata.get("tags", []))), cell.source
+        tags = {"set-up", "solution", "figure"} & set(metadata.get("tags", []))
+        assert folded == bool(tags), cell.source
         assert folded == (metadata.get("cellView") == "form"), cell.source
-        assert folded == bool(re.match(r"# @title (Solution: unfold|Code of)", cell.source))
+        named = re.match(r"# @title (Set-up: unfold|Solution: unfold|Code of)", cell.source)
+        assert folded == bool(named), cell.source
 
 
 @every_notebook
