@@ -193,7 +193,11 @@ def masks_against_their_shuffles(_: pd.DataFrame, picture: Picture) -> str:
 
 
 def _arms_of_structured_pruning(tickets: pd.DataFrame) -> Picture:
-    return comparisons.compare_treatments(tickets, against="fine-tune")
+    return comparisons.compare_treatments(None, tickets, against="fine-tune")
+
+
+def _masks_and_their_checks(tickets: pd.DataFrame) -> Picture:
+    return origins.sanity_checks(None, tickets)
 
 
 Drawing = Callable[[pd.DataFrame], Picture]
@@ -208,7 +212,7 @@ PICTURES: dict[str, tuple[str, Drawing, Finding]] = {
         scratch_against_fine_tuning,
     ),
     "stability": ("stability-imp", accuracy_by_rewind, later_against_first),
-    "origins": ("drawing", origins.sanity_checks, masks_against_their_shuffles),
+    "origins": ("drawing", _masks_and_their_checks, masks_against_their_shuffles),
 }
 
 

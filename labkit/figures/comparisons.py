@@ -38,7 +38,7 @@ WEIGHTS: dict[str, dict[str, Any]] = {
 
 
 def compare_treatments(
-    tickets: pd.DataFrame,
+    tickets: pd.DataFrame | None,
     reference: pd.DataFrame | None = None,
     *,
     against: str = "fine-tune",
@@ -46,8 +46,9 @@ def compare_treatments(
 ) -> Picture:
     """Accuracy of each treatment, and beside it the difference to one of them, seed by seed.
 
-    tickets, reference: tables of `labkit.tables`, of one experiment or several; what was pruned to
-    another density, or in another way, is a block of its own. against: the treatment that the
+    tickets, reference: tables of `labkit.tables`, of one experiment or several; a reference behind
+    tickets is pale. What was pruned to another density, or in another way, is a block of its own.
+    against: the treatment that the
     others are compared with. column: an accuracy. Raises ValueError where there is nothing to
     compare.
     """
@@ -63,20 +64,21 @@ def compare_treatments(
         sns.despine(ax=axes, left=True)
         axes.grid(visible=False, axis="y")
     right.axvline(0, color="#000000", lw=1, ls=":")
-    own, pale = pairs["run"].eq(THIS_RUN).any(), pairs["run"].eq(REFERENCE).any()
+    own, behind = pairs["run"].eq(THIS_RUN).any(), pairs["run"].eq(REFERENCE).any()
+    weights = WEIGHTS if own else {REFERENCE: WEIGHTS[THIS_RUN]}
     for place, (block, treatment) in enumerate(rows):
         at = (pairs["block"] == block) & (pairs["treatment"] == treatment)
         for run, arm in pairs[at].groupby("run"):
-            shift = 0.0 if not (own and pale) else -0.16 if run == THIS_RUN else 0.2
+            shift = 0.0 if not (own and behind) else -0.16 if run == THIS_RUN else 0.2
             arm_look = look_of(treatment)
-            look = {"color": arm_look.colour, "marker": arm_look.marker, **WEIGHTS[str(run)]}
+            look = {"color": arm_look.colour, "marker": arm_look.marker, **weights[str(run)]}
             _mark(left, arm["value"], place + shift, look, seeds=False)
             if treatment != against:
                 _mark(right, arm["difference"].dropna(), place + shift, look)
     _name_rows(left, rows)
     left.set_xlabel(column.replace("final_test", "test").replace("_", " ") + " (%)")
     right.set_xlabel(f"paired difference (points)\nto {look_of(against).name}")
-    _explain(figure, table)
+    _explain(figure, table, weights)
     return with_mishaps(Picture(figure, _best(table, against), table), tickets, reference)
 
 
@@ -420,12 +422,13 @@ def _mark(
     axes.plot(*mean, look["marker"], color=colour, alpha=look["alpha"], ms=look["ms"])
 
 
-def _explain(figure: Figure, table: pd.DataFrame) -> None:
+def _explain(figure: Figure, table: pd.DataFrame, weights: dict[str, dict[str, Any]]) -> None:
     """A legend of what is strong, what pale, and, where there are any, of seeds and intervals."""
     black: dict[str, Any] = {"color": "#000000", "marker": "o"}
-    labels = {THIS_RUN: "this run", REFERENCE: "pale: shipped reference"}
+    behind = "pale: " if THIS_RUN in weights else ""
+    labels = {THIS_RUN: "this run", REFERENCE: f"{behind}shipped reference"}
     runs = [run for run in labels if table["run"].eq(run).any()]
-    handles = {labels[run]: Line2D([], [], **black, **WEIGHTS[run]) for run in runs}
+    handles = {labels[run]: Line2D([], [], **black, **weights[run]) for run in runs}
     if (table["seeds"] > 1).any():
         handles["a seed"] = Line2D([], [], color="#000000", marker=".", ls="", alpha=0.5)
         handles["95% interval"] = Line2D([], [], color="#000000")

@@ -134,12 +134,13 @@ def with_costs(tickets: pd.DataFrame) -> pd.DataFrame:
     return rows
 
 
-def does_it_pay(tickets: pd.DataFrame, reference: pd.DataFrame | None = None) -> Picture:
+def does_it_pay(tickets: pd.DataFrame | None, reference: pd.DataFrame | None = None) -> Picture:
     """Test accuracy after the last iteration against all the arithmetic that it took, search
     included: a mark per arm, of the last round; numbers beside marks say when the mask was drawn,
     in per cent of the dense training. See `with_costs`.
 
-    tickets, reference: tables of `labkit.tables`, of a study of one network; the reference is pale.
+    tickets, reference: tables of `labkit.tables`, of a study of one network; a reference behind
+    tickets is pale.
     Raises ValueError without rows.
     """
     tables = [("reference", reference), ("this run", tickets)]

@@ -22,13 +22,14 @@ def origin(row: pd.Series) -> str:
 
 
 def sanity_checks(
-    tickets: pd.DataFrame, reference: pd.DataFrame | None = None, density: float = 0.028
+    tickets: pd.DataFrame | None, reference: pd.DataFrame | None = None, density: float = 0.028
 ) -> Picture:
     """Test accuracy after the last iteration of masks from before and after training, each with the
     checks of Frankle et al. 2021 (section 5) that were run: new weights, shuffled, random.
 
-    tickets, reference: tables of `labkit.tables`, of a study such as "drawing"; the reference is
-    pale. density: the rows nearest to it are drawn. Bars are 95% intervals over seeds.
+    tickets, reference: tables of `labkit.tables`, of a study such as "drawing"; a reference
+    behind tickets is pale. density: the rows nearest to it are drawn. Bars are 95% intervals over
+    seeds.
     Raises ValueError where no mask of that density has a check.
     """
     both = {"reference": reference, "this run": tickets}

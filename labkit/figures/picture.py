@@ -127,13 +127,13 @@ class Picture:
 
 
 def with_mishaps(
-    picture: Picture, drawn: pd.DataFrame, reference: pd.DataFrame | None = None
+    picture: Picture, drawn: pd.DataFrame | None, reference: pd.DataFrame | None = None
 ) -> Picture:
     """The picture, which says above its axes and in its summary what went wrong without an error in
     the networks of the tables that it draws: nothing where all is well.
     """
-    behind = told(reference) if reference is not None else []
-    words = [*told(drawn), *(f"In the reference {some}" for some in behind)]
+    own, behind = (told(rows) if rows is not None else [] for rows in (drawn, reference))
+    words = [*own, *(f"In the reference {some}" for some in behind)]
     if words:
         picture.summary += f" {'. '.join(words)}."
         picture.figure.suptitle("\n".join(words), fontsize="small", color=ALARM)

@@ -57,6 +57,13 @@ def test_draws_of_a_seed_are_averaged_before_seeds_are_compared():
     assert of(both, "scratch-e")["seeds"] == 3
 
 
+def test_a_reference_alone_is_not_called_this_run():
+    alone = comparisons.compare_treatments(None, tickets(), against="fine-tune-quarter")
+    assert set(alone.table["run"]) == {"reference"} and "his run" not in alone.summary
+    labels = [text.get_text() for text in alone.figure.legends[0].get_texts()]
+    assert "shipped reference" in labels  # not pale, where nothing stands before it
+
+
 def test_a_seed_without_the_arm_to_compare_with_has_no_difference():
     some = tickets()
     some = some[(some["seed"] > 0) | (some["treatment"] != "fine-tune-quarter")]

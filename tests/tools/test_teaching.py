@@ -111,8 +111,8 @@ def test_numbers_of_the_answers_are_those_of_the_table_of_claims(root: Path):
 def test_a_number_without_results_is_refused():
     with pytest.raises(ValueError, match="lottery has no rewind with round=99"):
         teaching.mean("lottery", "rewind", "test_accuracy", "round=99")
-    with pytest.raises(ValueError, match="early-bird must have shipped results"):
-        teaching.mean("early-bird", "rewind", "test_accuracy")
+    with pytest.raises(ValueError, match="rewind-controls must have shipped results"):
+        teaching.mean("rewind-controls", "rewind", "test_accuracy")
     with pytest.raises(ValueError, match="lesson 01 must have said 'a fish'"):
         teaching.live("01", "a fish")
 
