@@ -333,7 +333,8 @@ class ClaimsTable:
                 columns[title] = said + " " + _two_lines(measured, rows[f"{name}_setting"])
         page = pd.DataFrame(columns).to_html(index=False, border=0, escape=False, justify="left")
         style = "text-align:left;vertical-align:top;white-space:normal"
-        page = page.replace("<td>", f'<td style="{style}">')
+        for cell in ("td", "th"):
+            page = page.replace(f"<{cell}>", f'<{cell} style="{style}">')
         return page + self._grid()
 
     _repr_html_ = to_html
