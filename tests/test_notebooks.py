@@ -153,7 +153,7 @@ def test_second_cell_is_the_set_up_that_all_notebooks_share(path: Path):
     assert second.cell_type == "code"
     assert "labkit" in second.source
     assert second.source == read(NOTEBOOKS[0]).cells[1].source
-    assert len(list(filter(None, second.source.splitlines()))) <= 9
+    assert len(list(filter(None, second.source.splitlines()))) <= 8
     assert second.metadata.tags == ["set-up"]
 
 
@@ -205,7 +205,7 @@ def test_set_up_solutions_and_code_of_figures_are_folded_under_a_title(path: Pat
         tags = {"set-up", "solution", "figure"} & set(metadata.get("tags", []))
         assert folded == bool(tags), cell.source
         assert folded == (metadata.get("cellView") == "form"), cell.source
-        named = re.match(r"# @title (Set-up: unfold|Solution: unfold|Code of)", cell.source)
+        named = re.match(r"# @title (Set-up, |Solution: unfold|Code of)", cell.source)
         assert folded == bool(named), cell.source
 
 

@@ -48,9 +48,8 @@ def compare_treatments(
 
     tickets, reference: tables of `labkit.tables`, of one experiment or several; a reference behind
     tickets is pale. What was pruned to another density, or in another way, is a block of its own.
-    against: the treatment that the
-    others are compared with. column: an accuracy. Raises ValueError where there is nothing to
-    compare.
+    against: the treatment that the others are compared with. column: an accuracy. Raises ValueError
+    where there is nothing to compare.
     """
     pairs = _both(tickets, reference, against, column)
     pairs["block"] = _blocks(pairs)
