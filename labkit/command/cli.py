@@ -376,6 +376,9 @@ def _export(arguments: argparse.Namespace) -> int:
         with suppress(OSError):
             temporary.unlink()
     print(f"{of_all} are in {path} ({path.stat().st_size / 1e6:.2f} MB)")
+    if len(results) < len(found):
+        print(f"the weights that the others start from stay in {store.folder}: to go on on another "
+              "machine, copy that folder")  # fmt: skip
     return DONE
 
 

@@ -495,9 +495,12 @@ def test_export_says_how_many_of_how_many(command, tiny, tmp_path):
     command("run", "lottery", "--set", "seeds=1")
     status, out, _ = command("export", "lottery", "out.zip")
     assert status == 0 and "3 of 6 results of lottery (quick) are in out.zip" in out
+    assert "to go on on another machine, copy that folder" in out
     once = (tmp_path / "out.zip").read_bytes()
     command("export", "lottery", "out.zip")
     assert (tmp_path / "out.zip").read_bytes() == once
+    command("run", "lottery")
+    assert "another machine" not in command("export", "lottery", "out.zip")[1]
     status, _, err = command("export", "lottery", "/dev/null/out.zip")
     assert status == 1 and "cannot write /dev/null/out.zip" in err
     assert not list(tmp_path.glob("*.part"))
