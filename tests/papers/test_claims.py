@@ -202,12 +202,13 @@ def shipped() -> pd.DataFrame:
 
 def asked(cell) -> tuple:
     usual = cell["between"] == "rewind" and cell["at"] == "end"
-    return cell["kind"], *(() if usual else (cell["between"], cell["criterion"]))
+    warm = ("warm-up",) if cell["warmup"] else ()
+    return cell["kind"], *warm, *(() if usual else (cell["between"], cell["criterion"]))
 
 
 def test_every_trained_cell_of_an_arm_pair_is_shown_somewhere(shipped: pd.DataFrame):
     """No density, rate or kind is left out because of what it says. Chains that are drawn before
-    their end, or do not rewind, are asked by kind of chain.
+    their end, do not rewind, or warm up, are asked by kind of chain.
     """
     shown, pairs = set(), set()
     for claim in register():
