@@ -8,6 +8,7 @@ Stop, sees what is stored, and goes on to the answer. Screenshots are left in te
 import re
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 import nbformat
 import pytest
@@ -26,6 +27,7 @@ from tests.browser import (
 from tests.notebooks import ROOT, SECONDS
 
 PLAYGROUND = ROOT / "notebooks" / "06_playground.ipynb"
+DENSITY = re.compile(r"(9\.9|10|10\.\d)\d?% density")
 
 
 @pytest.fixture
@@ -124,12 +126,14 @@ def use_the_panel(page: Page, name: str) -> None:
     before = left.text_content()
     choose(page, "What is removed", "whole neurons")
     wait(lambda: left.text_content() != before, "the kernel does not follow", 60)
-    fill(page, "How much is left", "10")  # what is typed before that the kernel overwrites
-    wait(
-        lambda: re.search(r"(9\.9|10|10\.\d)\d?% density", left.text_content() or ""),
-        "no density",
-        60,
-    )
+    # What is typed while the kernel still answers, it overwrites: seen on a machine that four busy
+    # processes shared. So, as a student would, type it again.
+    for spelling in ("10", "10.0", "10", "10.0"):
+        fill(page, "How much is left", spelling)
+        with suppress(AssertionError):
+            wait(lambda: DENSITY.search(left.text_content() or ""), "no density", 15)
+            break
+    assert DENSITY.search(left.text_content() or ""), left.text_content()
     choose(page, "Rewind to", "60")
     forecast = page.locator(".widget-html-content", has_text="networks to train: about").last
     wait(lambda: forecast.count(), "no forecast")
