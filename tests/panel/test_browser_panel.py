@@ -126,8 +126,8 @@ def use_the_panel(page: Page, name: str) -> None:
     before = left.text_content()
     choose(page, "What is removed", "whole neurons")
     wait(lambda: left.text_content() != before, "the kernel does not follow", 60)
-    # What is typed while the kernel still answers, it overwrites: seen on a machine that four busy
-    # processes shared. So, as a student would, type it again.
+    # On a machine that four busy processes shared, what was typed here was lost in 2 of 7 runs, and
+    # why is not known. So, as a student would, type it again.
     for spelling in ("10", "10.0", "10", "10.0"):
         fill(page, "How much is left", spelling)
         with suppress(AssertionError):
