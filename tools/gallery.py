@@ -24,11 +24,15 @@ from labkit.experiments.experiment import TREATMENTS
 from labkit.experiments.presets import study
 from labkit.experiments.results import tables
 from labkit.experiments.statistics import estimate
-from labkit.figures import arms as figures, comparisons, ideas, origins, stability
+from labkit.figures import arms as figures, comparisons, origins, stability
+from labkit.figures.ideas import Idea
 from labkit.figures.picture import ARMS, SERIES, Picture, empty_axes, figure_of, legend_below
 from labkit.papers import claims
 from labkit.papers.claims import ClaimsTable
 from tools import course
+from tools.drawing import ideas
+from tools.drawing.lottery import Round, lottery
+from tools.drawing.papers import Cell, papers
 
 # Each may import those before it.
 FLOORS = ("base", "engine", "experiments", "figures", "papers", "panel", "checks", "command")
@@ -248,8 +252,8 @@ def ideas_as_pictures(docs: Path) -> dict[str, str]:
         "copies": ideas.copies(),
         "moments": ideas.moments(),
         "makings": ideas.makings(),
-        "papers": ideas.papers(_measured()),
-        "lottery": ideas.lottery(_rounds(docs)),
+        "papers": papers(_measured()),
+        "lottery": lottery(_rounds(docs)),
     }
 
 
@@ -260,16 +264,16 @@ def show_ideas(folder: Path, drawn: dict[str, str]) -> None:
         for cell in lesson["cells"]:
             found = IDEA.search("".join(cell["source"]))
             if cell["cell_type"] == "code" and found:
-                cell["outputs"] = [_output(ideas.Idea(drawn[found[1]]))]
+                cell["outputs"] = [_output(Idea(drawn[found[1]]))]
         path.write_text(json.dumps(lesson, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _output(idea: ideas.Idea) -> dict[str, Any]:
+def _output(idea: Idea) -> dict[str, Any]:
     data = {"text/html": [idea._repr_html_()], "text/plain": [repr(idea)]}
     return {"data": data, "metadata": {}, "output_type": "display_data"}
 
 
-def _measured() -> list[ideas.Cell]:
+def _measured() -> list[Cell]:
     """What the shipped results have at the places between the papers: networks that differ in rate,
     length and sparsity, not in width or in how many images they see.
     """
@@ -286,11 +290,11 @@ def _measured() -> list[ideas.Cell]:
         for row in claims.cells(claim, evidence).to_dict("records"):
             ends = (row["low"], row["high"]) if ticket_first else (-row["high"], -row["low"])
             place = (row["network"], row["learning_rate"], row["epochs"], row["density"])
-            found.append(ideas.Cell(*place, about, *ends))
+            found.append(Cell(*place, about, *ends))
     return found
 
 
-def _rounds(docs: Path) -> list[ideas.Round]:
+def _rounds(docs: Path) -> list[Round]:
     """The lottery's shipped accuracies, with the pixels of a short one (`tools.survivors`)."""
     kept = json.loads((docs / "survivors.json").read_text("utf-8"))
     tickets = shipped("lottery")
@@ -299,7 +303,7 @@ def _rounds(docs: Path) -> list[ideas.Round]:
     if [round(share, 6) for share in density] != kept["densities"]:
         raise ValueError("survivors.json must have the shipped densities: run tools.survivors")
     return [
-        ideas.Round(share, 100 * right, tuple(map(tuple, counts)))
+        Round(share, 100 * right, tuple(map(tuple, counts)))
         for share, right, counts in zip(density, accuracy, kept["maps"], strict=True)
     ]
 

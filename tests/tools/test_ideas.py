@@ -8,8 +8,11 @@ from xml.etree import ElementTree
 import pytest
 from bs4 import BeautifulSoup
 
-from labkit.figures import ideas
+from labkit.figures.ideas import idea
 from tools import course, gallery, survivors
+from tools.drawing import ideas
+from tools.drawing.lottery import Round, lottery
+from tools.drawing.papers import Cell, papers
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -41,7 +44,7 @@ def test_every_picture_is_shown_by_a_lesson(root: Path, pictures: dict[str, str]
 
 def test_a_picture_is_an_image_with_its_own_words(pictures: dict[str, str]):
     for name, text in pictures.items():
-        shown = ideas.idea(name)
+        shown = idea(name)
         image = BeautifulSoup(shown._repr_html_(), "html.parser").img
         kind, _, content = str(image["src"]).partition(",")
         assert kind == "data:image/svg+xml;base64"
@@ -51,24 +54,22 @@ def test_a_picture_is_an_image_with_its_own_words(pictures: dict[str, str]):
 
 def test_a_picture_that_there_is_not_is_refused():
     with pytest.raises(ValueError, match=r"name must be one of arms, copies, .*, not 'cat'"):
-        ideas.idea("cat")
+        idea("cat")
 
 
 @pytest.mark.parametrize(
     ("low", "high", "side"), [(0.1, 2.0, "ahead"), (-1.0, 1.0, "undecided"), (-2.0, -0.1, "behind")]
 )
 def test_the_map_says_on_which_side_of_zero_an_interval_lies(low: float, high: float, side: str):
-    text = ideas.papers([ideas.Cell("lenet-5", 0.1, 2.0, 0.2, "dense", low, high)])
+    text = papers([Cell("lenet-5", 0.1, 2.0, 0.2, "dense", low, high)])
     assert f"lenet-5 at rate 0.1, 2 epochs, 20% left, ticket against dense: {side}" in text
     assert f"{low:+.2f} to {high:+.2f} points" in text
 
 
 def test_the_moving_picture_tells_the_rounds_it_was_given():
     maps = (((4, 4), (4, 4)), ((0, 4), (4, 0)), ((0, 0), (1, 0)))
-    rounds = [
-        ideas.Round(d, a, m) for d, a, m in zip((1.0, 0.5, 0.05), (98, 99, 96), maps, strict=True)
-    ]
-    text = ideas.lottery(rounds)
+    rounds = [Round(d, a, m) for d, a, m in zip((1.0, 0.5, 0.05), (98, 99, 96), maps, strict=True)]
+    text = lottery(rounds)
     assert "round 1: 99.0% of the digits read" in text and "5.0% of the weights are left" in text
     assert len(set(re.findall(r"data:image/png;base64,[^\"]+", text))) == 3
     assert "prefers-reduced-motion" in text

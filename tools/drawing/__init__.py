@@ -1,0 +1,1 @@
+"""Drawn pictures of ideas, as SVG text; `tools.gallery` writes them to notebooks/ideas."""
