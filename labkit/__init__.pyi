@@ -67,10 +67,7 @@ from .engine.training import (
     train as train,
 )
 from .experiments.experiment import (
-    TREATMENTS as TREATMENTS,
     Experiment as Experiment,
-    Task as Task,
-    Treatment as Treatment,
 )
 from .experiments.presets import (
     preset as preset,
@@ -90,6 +87,11 @@ from .experiments.running import (
     run as run,
 )
 from .experiments.statistics import interval as interval
+from .experiments.task import Task as Task
+from .experiments.treatments import (
+    TREATMENTS as TREATMENTS,
+    Treatment as Treatment,
+)
 from .figures.ideas import idea as idea
 from .figures.picture import Picture as Picture
 from .figures.shifts import Shift as Shift

@@ -33,7 +33,7 @@ for name in ("JUPYTER_PATH", "JUPYTER_CONFIG_PATH"):
 @pytest.fixture
 def synthetic_data(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tasks have the tiny data of tests.synthetic."""
-    from labkit.experiments.experiment import Task
+    from labkit.experiments.task import Task
     from tests.synthetic import DATA
 
     monkeypatch.setattr(Task, "data", lambda task: DATA[task.network])

@@ -20,15 +20,16 @@ from typing import Any
 import pandas as pd
 
 from labkit.base.store import Store
-from labkit.experiments.experiment import TREATMENTS
 from labkit.experiments.presets import study
 from labkit.experiments.results import tables
 from labkit.experiments.statistics import estimate
+from labkit.experiments.treatments import TREATMENTS
 from labkit.figures import arms as figures, comparisons, origins, stability
 from labkit.figures.ideas import Idea
 from labkit.figures.picture import ARMS, SERIES, Picture, empty_axes, figure_of, legend_below
-from labkit.papers import claims
-from labkit.papers.claims import ClaimsTable
+from labkit.papers.cells import cells, evidence
+from labkit.papers.claims import ClaimsTable, claims_table, rate_label
+from labkit.papers.register import register
 from tools import course
 from tools.drawing import ideas
 from tools.drawing.lottery import Round, lottery
@@ -277,17 +278,15 @@ def _measured() -> list[Cell]:
     """What the shipped results have at the places between the papers: networks that differ in rate,
     length and sparsity, not in width or in how many images they see.
     """
-    evidence, found = claims.evidence(nothing_of_ones_own()), []
-    evidence = evidence[evidence["network"].isin(_MAPPED)]
-    evidence = evidence[
-        evidence["images"] == evidence.groupby("network")["images"].transform("max")
-    ]
-    for claim in claims.register():
+    known, found = evidence(nothing_of_ones_own()), []
+    known = known[known["network"].isin(_MAPPED)]
+    known = known[known["images"] == known.groupby("network")["images"].transform("max")]
+    for claim in register():
         if claim.claim not in _ON_THE_MAP:
             continue
         about = "dense" if "dense" in (claim.arm, claim.against) else "new weights"
         ticket_first = claim.arm == "rewind"
-        for row in claims.cells(claim, evidence).to_dict("records"):
+        for row in cells(claim, known).to_dict("records"):
             ends = (row["low"], row["high"]) if ticket_first else (-row["high"], -row["low"])
             place = (row["network"], row["learning_rate"], row["epochs"], row["density"])
             found.append(Cell(*place, about, *ends))
@@ -327,8 +326,8 @@ def _row(row: dict[str, Any]) -> str:
     said = f"{row['says']} ({row['paper']}, {row['place']})"
     if isinstance(row["again"], str):
         said += f"<br><small>the same cell as in `{row['again']}`</small>"
-    cells = (said, f"{row['published']}<br><small>{row['paper_network']}</small>", measured)
-    return f"| {' | '.join(cells)} | {row['reference_verdict']} |"
+    columns = (said, f"{row['published']}<br><small>{row['paper_network']}</small>", measured)
+    return f"| {' | '.join(columns)} | {row['reference_verdict']} |"
 
 
 def claims_page(found: ClaimsTable, tickets: pd.DataFrame) -> str:
@@ -364,9 +363,9 @@ def _together(tickets: pd.DataFrame) -> str:
     return _TOGETHER + "\n".join(lines) + "\n"
 
 
-def _grid(cells: pd.DataFrame, claim: str) -> str:
+def _grid(found: pd.DataFrame, claim: str) -> str:
     """All cells of a claim, folded."""
-    own = cells[cells["claim"] == claim] if len(cells) else cells
+    own = found[found["claim"] == claim] if len(found) else found
     if own.empty:
         return ""
     lines = [
@@ -377,7 +376,7 @@ def _grid(cells: pd.DataFrame, claim: str) -> str:
     for cell in own.to_dict("records"):
         by = "" if cell["criterion"] == "magnitude" else f" by {cell['criterion']}"
         kind = f"{cell['kind']} {cell['scope']} {cell['cut']:.0%}{by}"
-        columns = (cell["network"], claims.rate_label(cell), f"{cell['epochs']:.3g}", kind,
+        columns = (cell["network"], rate_label(cell), f"{cell['epochs']:.3g}", kind,
                    f"{cell['rewind']:,}", f"{cell['density']:.1%}", cell["reading"],
                    cell["measured"], cell["verdict"])  # fmt: skip
         lines.append(f"| {' | '.join(columns)} |")
@@ -444,8 +443,8 @@ def fill(text: str, parts: dict[str, str]) -> str:
 def parts(root: Path) -> dict[str, str]:
     """Draws the figures, and returns the generated parts of README.md by name."""
     shown = draw(root / "docs" / "figures")
-    tickets = claims.evidence(nothing_of_ones_own())
-    found = claims.claims_table(tickets)
+    tickets = evidence(nothing_of_ones_own())
+    found = claims_table(tickets)
     (root / "docs" / "claims.md").write_text(claims_page(found, tickets), encoding="utf-8")
     folder = root / "notebooks" / "ideas"
     folder.mkdir(parents=True, exist_ok=True)

@@ -25,7 +25,8 @@ import torch
 from labkit import checks, figures
 from labkit.checks.judging import Fault
 from labkit.experiments.statistics import estimate
-from labkit.papers import claims
+from labkit.papers.cells import evidence
+from labkit.papers.claims import claims_table
 from tools import course
 from tools.gallery import nothing_of_ones_own, shipped
 
@@ -151,7 +152,7 @@ def _difference(one: pd.DataFrame, other: pd.DataFrame, column: str) -> str:
 
 @cache
 def _claims() -> pd.DataFrame:
-    return claims.claims_table(claims.evidence(nothing_of_ones_own())).rows
+    return claims_table(evidence(nothing_of_ones_own())).rows
 
 
 def claim(name: str, number: str = "1") -> str:

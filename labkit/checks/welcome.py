@@ -18,7 +18,8 @@ from labkit.checks.judging import (
 )
 from labkit.engine.pruning import Pruning
 from labkit.engine.training import Recipe
-from labkit.experiments.experiment import Experiment, Task
+from labkit.experiments.experiment import Experiment
+from labkit.experiments.task import Task
 
 TINY = Experiment(
     task=Task(recipe=Recipe(iterations=300)), pruning=Pruning(rate=0.5), rounds=2, seeds=(0,)

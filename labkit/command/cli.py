@@ -300,7 +300,8 @@ def _train(arguments: argparse.Namespace) -> int:
 
 
 def _claims(arguments: argparse.Namespace) -> int:
-    from labkit.papers.claims import claims_table, evidence
+    from labkit.papers.cells import evidence
+    from labkit.papers.claims import claims_table
 
     if arguments.reference:
         say(f"the reference is {arguments.reference}, and not the results that came with the lab")

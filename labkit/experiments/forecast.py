@@ -10,10 +10,11 @@ from labkit.base.store import Store
 from labkit.engine.data import CLASSES, FOLDER, SHAPES
 from labkit.engine.networks import outline
 from labkit.engine.pruning import Pruning, densities as pruning_densities
-from labkit.experiments.experiment import Experiment, Task
+from labkit.experiments.experiment import Experiment
 from labkit.experiments.planning import plan
 from labkit.experiments.progress import duration
 from labkit.experiments.scheduling import missing
+from labkit.experiments.task import Task
 
 BINDER_MEGABYTES, BINDER_SECONDS = 2_000, 3_600  # over the first the kernel is killed
 BUNDLED = ("mnist", "cifar10-16")

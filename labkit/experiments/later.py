@@ -10,7 +10,9 @@ from dataclasses import replace
 from labkit.engine.connectivity import Instability
 from labkit.engine.pruning import Pruning
 from labkit.engine.training import Recipe
-from labkit.experiments.experiment import TREATMENTS, VARIED, Experiment, Task
+from labkit.experiments.experiment import Experiment
+from labkit.experiments.task import Task
+from labkit.experiments.treatments import TREATMENTS, VARIED
 
 Study = tuple[Experiment, ...]
 _SEEDS = tuple(range(20, 25))

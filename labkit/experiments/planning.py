@@ -24,8 +24,9 @@ from labkit.engine.data import Data
 from labkit.engine.networks import Population, build
 from labkit.engine.pruning import full_masks
 from labkit.engine.training import Recipe, evaluate_on, generator, train
-from labkit.experiments.experiment import Study, Task, Trial, all_trials
+from labkit.experiments.experiment import Study, Trial, all_trials
 from labkit.experiments.scheduling import in_chunks, missing
+from labkit.experiments.task import Task
 
 WARM_UP = 3  # iterations that are not timed: the first ones allocate
 BASE = 350.0  # megabytes of Python and torch, where the system does not say

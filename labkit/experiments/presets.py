@@ -14,8 +14,10 @@ from labkit.base.validation import choice
 from labkit.engine.connectivity import Instability
 from labkit.engine.pruning import Pruning
 from labkit.engine.training import Recipe
-from labkit.experiments.experiment import TREATMENTS, Experiment, Task
+from labkit.experiments.experiment import Experiment
 from labkit.experiments.later import LATER
+from labkit.experiments.task import Task
+from labkit.experiments.treatments import TREATMENTS
 
 Study = tuple[Experiment, ...]
 SIZES = ("quick", "reference")  # of every preset; each has full sizes beside them

@@ -11,8 +11,10 @@ from labkit.base.store import Store
 from labkit.engine.connectivity import Instability
 from labkit.engine.pruning import Pruning
 from labkit.engine.training import Recipe
-from labkit.experiments.experiment import REWIND, Experiment, Task, Treatment, Trial
+from labkit.experiments.experiment import Experiment, Trial
 from labkit.experiments.mishaps import UNKNOWN
+from labkit.experiments.task import Task
+from labkit.experiments.treatments import REWIND, Treatment
 
 # What every result has that is read; some have more.
 CURVE = ("iteration", "validation_loss", "validation_accuracy")

@@ -10,10 +10,12 @@ import pandas as pd
 
 from labkit.base.store import Store, key_of
 from labkit.engine.data import TRAINING_IMAGES
-from labkit.experiments.experiment import REWIND, Experiment, Study, Task, all_trials, settings
+from labkit.experiments.experiment import Experiment, Study, all_trials
 from labkit.experiments.mishaps import UNKNOWN, collapsed
 from labkit.experiments.proof import CURVE, result_of
 from labkit.experiments.strays import strays
+from labkit.experiments.task import Task, settings
+from labkit.experiments.treatments import REWIND
 
 # What tells apart the networks of a study, beside its seeds, rounds and treatments.
 SETTINGS = (

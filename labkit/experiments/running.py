@@ -37,11 +37,13 @@ from labkit.engine.optimizers import Moments
 from labkit.engine.pruning import density, flops, full_masks, survivors
 from labkit.engine.training import Evaluation, Recipe, Step, evaluate_on, train
 from labkit.experiments.cluster import run_on, shares
-from labkit.experiments.experiment import BY_FLOPS, Study, Task, Trial
+from labkit.experiments.experiment import Study, Trial
 from labkit.experiments.mishaps import mishaps
 from labkit.experiments.scheduling import in_chunks, missing
 from labkit.experiments.strays import norm_of, parents_of
+from labkit.experiments.task import Task
 from labkit.experiments.tickets import build_network, save_snapshot, side_by_side, start_of
+from labkit.experiments.treatments import BY_FLOPS
 
 if TYPE_CHECKING:
     from distributed import Client

@@ -9,10 +9,11 @@ from typing import Any
 from labkit.base.store import Store
 from labkit.base.workers import Call
 from labkit.engine.networks import outline
-from labkit.experiments.experiment import BY_FLOPS, REWIND, Experiment, Study, Trial, all_trials
+from labkit.experiments.experiment import Experiment, Study, Trial, all_trials
 from labkit.experiments.proof import result_of
 from labkit.experiments.strays import strays
 from labkit.experiments.tickets import FINAL, SNAPSHOT
+from labkit.experiments.treatments import BY_FLOPS, REWIND
 
 CACHE = 20_000_000  # bytes of weights, gradients and moments that stay in a processor's cache
 

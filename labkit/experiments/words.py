@@ -10,7 +10,9 @@ from dataclasses import fields, is_dataclass, replace
 from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
-from labkit.experiments.experiment import TREATMENTS, Experiment, Treatment, settings
+from labkit.experiments.experiment import Experiment
+from labkit.experiments.task import settings
+from labkit.experiments.treatments import TREATMENTS, Treatment
 
 _WORDS = {"true": True, "yes": True, "false": False, "no": False}
 

@@ -12,8 +12,9 @@ from collections.abc import Mapping
 from urllib.parse import parse_qs, quote, unquote
 
 from labkit.base.validation import choice
-from labkit.experiments.experiment import TREATMENTS, Experiment
+from labkit.experiments.experiment import Experiment
 from labkit.experiments.presets import PRESETS
+from labkit.experiments.treatments import TREATMENTS
 from labkit.experiments.words import field_texts, with_settings
 from labkit.panel.references import PLAYGROUND, STARTS, all_members, members
 

@@ -20,8 +20,10 @@ from labkit.base.validation import whole
 from labkit.engine.connectivity import Instability
 from labkit.engine.networks import outline
 from labkit.engine.pruning import CRITERIA, Pruning
-from labkit.experiments.experiment import TREATMENTS, Experiment, Task, Treatment
+from labkit.experiments.experiment import Experiment
 from labkit.experiments.forecast import densities, image_of, rate_for
+from labkit.experiments.task import Task
+from labkit.experiments.treatments import TREATMENTS, Treatment
 from labkit.experiments.words import with_settings, with_values
 from labkit.figures.picture import look_of
 from labkit.panel import vocabulary

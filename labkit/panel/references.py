@@ -8,9 +8,10 @@ from labkit.base.store import Store
 from labkit.engine.connectivity import Instability
 from labkit.engine.pruning import Pruning
 from labkit.engine.training import Recipe
-from labkit.experiments.experiment import Experiment, Task, all_trials
+from labkit.experiments.experiment import Experiment, all_trials
 from labkit.experiments.presets import NAMES, PRESETS, study
 from labkit.experiments.proof import result_of
+from labkit.experiments.task import Task
 from labkit.experiments.words import field_texts
 from labkit.panel.live_results import LiveResults
 

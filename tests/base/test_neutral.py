@@ -15,8 +15,9 @@ from labkit.engine.connectivity import Instability
 from labkit.engine.networks import build
 from labkit.engine.training import evaluate_on, generator, train
 from labkit.experiments import running
-from labkit.experiments.experiment import Experiment, Task
+from labkit.experiments.experiment import Experiment
 from labkit.experiments.running import run
+from labkit.experiments.task import Task
 from tests.synthetic import DATA, SGD, assert_equal, assert_same, finish
 
 

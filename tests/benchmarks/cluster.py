@@ -21,11 +21,12 @@ from labkit.engine.networks import build
 from labkit.engine.pruning import full_masks
 from labkit.engine.training import Recipe, evaluate_on, generator, train
 from labkit.experiments.cluster import run_on
-from labkit.experiments.experiment import Experiment, Study, Task, Trial
+from labkit.experiments.experiment import Experiment, Study, Trial
 from labkit.experiments.planning import _evaluated_examples
 from labkit.experiments.presets import PRESETS, study
 from labkit.experiments.running import Evaluated, run
 from labkit.experiments.scheduling import in_chunks, missing
+from labkit.experiments.task import Task
 from tests.synthetic import local_cluster
 
 SECONDS = 1.0  # of measuring each

@@ -13,7 +13,8 @@ import ipywidgets
 
 from labkit.base.store import Store
 from labkit.engine.training import Recipe
-from labkit.experiments.experiment import Experiment, Task
+from labkit.experiments.experiment import Experiment
+from labkit.experiments.task import Task
 from labkit.panel.panel import _NUMBERS, Panel
 from labkit.panel.references import TITLES
 from tests.benchmarks.training import Times, milliseconds, spread

@@ -23,9 +23,11 @@ from labkit.command.cli import main
 from labkit.engine.data import Data, Split
 from labkit.engine.pruning import Pruning
 from labkit.engine.training import Recipe
-from labkit.experiments import experiment as experiment_module, planning, presets, running
-from labkit.experiments.experiment import Experiment, Task, Treatment
+from labkit.experiments import planning, presets, running, task as task_module
+from labkit.experiments.experiment import Experiment
 from labkit.experiments.running import run
+from labkit.experiments.task import Task
+from labkit.experiments.treatments import Treatment
 from labkit.experiments.words import with_settings
 from tests.synthetic import local_cluster
 
@@ -63,7 +65,7 @@ def tiny(monkeypatch):
 
     zero, one = torch.zeros(1, 1, 1), torch.ones(1, 1, 1)
     data = Data("tiny", split(60), split(30), split(40), ("a", "b", "c"), zero, one)
-    monkeypatch.setattr(experiment_module, "load", lambda *_, **__: data)
+    monkeypatch.setattr(task_module, "load", lambda *_, **__: data)
     longer = replace(TINY, task=replace(TINY.task, recipe=replace(RECIPE, iterations=20)))
     monkeypatch.setitem(presets.PRESETS, "lottery", {"quick": (TINY,), "reference": (longer,)})
     monkeypatch.setattr(presets, "NAMES", ("lottery",))

@@ -17,7 +17,8 @@ from labkit.base.store import Store, enlist, ship
 from labkit.command import doctor
 from labkit.command.doctor import examine
 from labkit.experiments import presets
-from labkit.experiments.experiment import REWIND, Experiment, Trial, all_trials
+from labkit.experiments.experiment import Experiment, Trial, all_trials
+from labkit.experiments.treatments import REWIND
 from tests.synthetic import made_up
 
 

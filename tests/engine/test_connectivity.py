@@ -28,10 +28,12 @@ from labkit.engine.networks import Population, build
 from labkit.engine.pruning import Pruning
 from labkit.engine.training import Recipe, data_order, evaluate_on, flip_and_crop, generator, train
 from labkit.experiments import running
-from labkit.experiments.experiment import REWIND, Experiment, Task, Trial
+from labkit.experiments.experiment import Experiment, Trial
 from labkit.experiments.results import tables
 from labkit.experiments.running import Finished, Progress, run
 from labkit.experiments.scheduling import missing
+from labkit.experiments.task import Task
+from labkit.experiments.treatments import REWIND
 from tests.synthetic import DATA, SHAPES, assert_equal, assert_same, dense_at, finish, one
 
 pytestmark = pytest.mark.usefixtures("synthetic_data")

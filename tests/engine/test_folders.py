@@ -16,8 +16,9 @@ from labkit.base.places import DataError
 from labkit.engine import folders
 from labkit.engine.data import load
 from labkit.engine.training import Recipe
-from labkit.experiments.experiment import Experiment, Task, all_trials
+from labkit.experiments.experiment import Experiment, all_trials
 from labkit.experiments.running import Finished, run
+from labkit.experiments.task import Task
 
 # Your own folder of images.
 

@@ -16,10 +16,11 @@ from labkit.engine.connectivity import Instability
 from labkit.engine.pruning import Pruning
 from labkit.experiments import cluster as room
 from labkit.experiments.cluster import connect, run_on, shares
-from labkit.experiments.experiment import Experiment, Task
+from labkit.experiments.experiment import Experiment
 from labkit.experiments.results import tables
 from labkit.experiments.running import Evaluated, Finished, Progress, run
 from labkit.experiments.scheduling import in_chunks, missing
+from labkit.experiments.task import Task
 from tests.synthetic import DATA, SGD, assert_same, finish, local_cluster
 
 dask = pytest.importorskip("dask")

@@ -10,7 +10,9 @@ from hypothesis import given, strategies as st
 from labkit import TREATMENTS, Experiment, Pruning, Recipe, Task, Treatment
 from labkit.base.store import key_of
 from labkit.engine.connectivity import Instability
-from labkit.experiments.experiment import REWIND, Trial, all_trials, settings
+from labkit.experiments.experiment import Trial, all_trials
+from labkit.experiments.task import settings
+from labkit.experiments.treatments import REWIND
 
 REINITIALISE = TREATMENTS["reinitialise"]
 SAME = ("reinitialise", "scratch-e")  # two papers' names of one thing

@@ -8,11 +8,12 @@ import pytest
 
 from labkit.base.store import Store
 from labkit.engine.pruning import Pruning
-from labkit.experiments.experiment import Experiment, Task, all_trials
+from labkit.experiments.experiment import Experiment, all_trials
 from labkit.experiments.mishaps import UNKNOWN, in_words, told
 from labkit.experiments.progress import follow
 from labkit.experiments.results import tables
 from labkit.experiments.running import Finished, run
+from labkit.experiments.task import Task
 from tests.synthetic import SGD, finish
 
 pytestmark = pytest.mark.usefixtures("synthetic_data")

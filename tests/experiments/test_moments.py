@@ -23,9 +23,10 @@ from labkit import (
 from labkit.base.store import Store
 from labkit.engine.networks import build
 from labkit.engine.saliency import scores_of
-from labkit.experiments.experiment import CHAINS, REWIND, VARIED, Trial, all_trials
+from labkit.experiments.experiment import Trial, all_trials
 from labkit.experiments.running import Finished, run
 from labkit.experiments.scheduling import missing
+from labkit.experiments.treatments import CHAINS, REWIND, VARIED
 from labkit.experiments.words import as_python, with_settings
 from tests.synthetic import DATA, SGD, SHAPES, assert_equal, assert_same, dense_at, finish, initial
 

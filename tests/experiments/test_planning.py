@@ -12,11 +12,12 @@ from labkit.base.workers import Call
 from labkit.engine.data import CLASSES, SHAPES, Data, Split, load
 from labkit.engine.pruning import Pruning
 from labkit.engine.training import Recipe
-from labkit.experiments import experiment as experiment_module, planning
-from labkit.experiments.experiment import Experiment, Task
+from labkit.experiments import planning, task as task_module
+from labkit.experiments.experiment import Experiment
 from labkit.experiments.forecast import densities
 from labkit.experiments.planning import plan
 from labkit.experiments.running import run
+from labkit.experiments.task import Task
 
 TINY = Experiment(
     task=Task(network="lenet-8-6", recipe=Recipe(iterations=10, batch_size=10)),
@@ -45,7 +46,7 @@ def tiny_data(monkeypatch):
 
     zero, one = torch.zeros(1, 1, 1), torch.ones(1, 1, 1)
     data = Data("tiny", split(60), split(30), split(40), ("a", "b", "c"), zero, one)
-    monkeypatch.setattr(experiment_module, "load", lambda *_, **__: data)
+    monkeypatch.setattr(task_module, "load", lambda *_, **__: data)
 
 
 def test_a_plan_counts_the_work_exactly(tmp_path):
@@ -136,7 +137,7 @@ def test_known_data_sets_are_never_loaded_for_their_densities(monkeypatch, name)
 
 
 def test_densities_of_own_images_are_by_their_own_shape_and_classes(monkeypatch, tmp_path):
-    monkeypatch.setattr(experiment_module, "load", load)  # not the tiny data
+    monkeypatch.setattr(task_module, "load", load)  # not the tiny data
     task = Task(f"folder:{tmp_path}", network="lenet-4", validation=2)
     for size in (8, 12):
         for kind in ("a", "b", "c"):

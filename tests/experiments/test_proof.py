@@ -12,10 +12,11 @@ import pytest
 from hypothesis import assume, given, strategies as st
 
 from labkit.base.store import Store, shipped_results
-from labkit.experiments.experiment import TREATMENTS, Experiment, Trial, all_trials
+from labkit.experiments.experiment import Experiment, Trial, all_trials
 from labkit.experiments.proof import proves, result_of
 from labkit.experiments.results import tables
 from labkit.experiments.scheduling import missing
+from labkit.experiments.treatments import TREATMENTS
 from tests.synthetic import SGD, finish, made_up
 
 
@@ -30,7 +31,7 @@ def test_every_shipped_result_proves_its_key(root: Path):
 @pytest.fixture
 def experiment(synthetic_data: None) -> Experiment:
     from labkit.engine.connectivity import Instability
-    from labkit.experiments.experiment import Task
+    from labkit.experiments.task import Task
 
     task = Task(network="lenet-8-6", recipe=SGD)
     analysis = Instability(copies=2, alphas=3, train_examples=20)

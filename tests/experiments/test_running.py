@@ -20,11 +20,13 @@ from labkit.engine.connectivity import Instability
 from labkit.engine.pruning import Pruning, apply_masks, prune
 from labkit.engine.training import EarlyStop, Evaluation, Measurement, Recipe, train
 from labkit.experiments import running, scheduling
-from labkit.experiments.experiment import REWIND, TREATMENTS, Experiment, Task, Treatment, Trial
+from labkit.experiments.experiment import Experiment, Trial
 from labkit.experiments.results import tables
 from labkit.experiments.running import Evaluated, Finished, Progress, run
 from labkit.experiments.scheduling import in_chunks, missing
+from labkit.experiments.task import Task
 from labkit.experiments.tickets import build_network
+from labkit.experiments.treatments import REWIND, TREATMENTS, Treatment
 from tests.synthetic import (
     DATA,
     SGD,

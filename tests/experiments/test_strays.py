@@ -7,10 +7,12 @@ import pytest
 
 from labkit.base.store import Store
 from labkit.engine.pruning import Pruning
-from labkit.experiments.experiment import REWIND, TREATMENTS, Experiment, Task, Trial, all_trials
+from labkit.experiments.experiment import Experiment, Trial, all_trials
 from labkit.experiments.results import tables
 from labkit.experiments.scheduling import missing
 from labkit.experiments.strays import SAME, strays
+from labkit.experiments.task import Task
+from labkit.experiments.treatments import REWIND, TREATMENTS
 from tests.synthetic import SGD, assert_same, finish
 
 pytestmark = pytest.mark.usefixtures("synthetic_data")

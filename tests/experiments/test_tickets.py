@@ -10,9 +10,11 @@ from labkit.engine.narrowing import narrow, narrow_state, surviving_units
 from labkit.engine.networks import State, build
 from labkit.engine.pruning import Pruning, curvature, prune
 from labkit.engine.training import Recipe, generator
-from labkit.experiments.experiment import REWIND, Experiment, Task, Treatment, Trial, all_trials
+from labkit.experiments.experiment import Experiment, Trial, all_trials
 from labkit.experiments.running import Finished, run
 from labkit.experiments.scheduling import in_chunks
+from labkit.experiments.task import Task
+from labkit.experiments.treatments import REWIND, Treatment
 from tests.synthetic import (
     DATA,
     SGD,

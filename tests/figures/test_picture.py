@@ -12,9 +12,10 @@ from labkit import figures
 from labkit.base.store import Store
 from labkit.engine.connectivity import Instability
 from labkit.engine.pruning import Pruning
-from labkit.experiments.experiment import Experiment, Task
+from labkit.experiments.experiment import Experiment
 from labkit.experiments.mishaps import UNKNOWN
 from labkit.experiments.results import Tables
+from labkit.experiments.task import Task
 from labkit.figures.picture import Picture, empty_axes, figure_of
 from tests.pictures import outside
 from tests.synthetic import DATA, SGD, finish

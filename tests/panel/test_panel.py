@@ -28,12 +28,13 @@ from ipywidgets import Text, Widget
 from labkit.base.store import Store
 from labkit.engine.pruning import Pruning
 from labkit.engine.training import Recipe
-from labkit.experiments.experiment import Experiment, Task, all_trials
+from labkit.experiments.experiment import Experiment, all_trials
 from labkit.experiments.forecast import Forecast
 from labkit.experiments.presets import NAMES, SIZES
 from labkit.experiments.results import tables
 from labkit.experiments.running import Finished, Progress
 from labkit.experiments.statistics import interval
+from labkit.experiments.task import Task
 from labkit.experiments.words import as_python
 from labkit.panel import clock as clock_module, panel as panel_module, shown
 from labkit.panel.codes import code_of, experiment_of

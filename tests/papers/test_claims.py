@@ -3,6 +3,7 @@
 import json
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -11,15 +12,9 @@ from labkit.base.places import data_folder
 from labkit.base.store import Store
 from labkit.experiments.presets import NAMES
 from labkit.experiments.statistics import RULES
-from labkit.papers.claims import (
-    NOT_MEASURED,
-    Claim,
-    cells,
-    claims_table,
-    evidence,
-    headlines,
-    register,
-)
+from labkit.papers.cells import cells, evidence, headlines
+from labkit.papers.claims import NOT_MEASURED, claims_table
+from labkit.papers.register import Claim, register
 
 COLUMNS = {"test_accuracy", "final_test_accuracy", "train_accuracy", "early_stop", "instability"}
 CLAIM = Claim(
@@ -198,6 +193,14 @@ def test_every_claim_is_one_that_can_be_read():
 @pytest.fixture(scope="module")
 def shipped() -> pd.DataFrame:
     return evidence(Store(data_folder() / "results"))
+
+
+def test_rows_that_are_equal_keep_their_order(monkeypatch):
+    """Or the pages that are made of them depend on the processor: numpy sorts by its vectors."""
+    found = pd.concat([seeds([0.5] * 40, chain=f"c{n}", instability=0.01) for n in range(3)])
+    found["place"] = range(len(found))
+    monkeypatch.setattr("labkit.papers.cells.tables", lambda *_: SimpleNamespace(tickets=found))
+    assert evidence(Store(data_folder() / "results"))["place"].tolist() == list(range(len(found)))
 
 
 def asked(cell) -> tuple:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from labkit.experiments.presets import NAMES
-from labkit.papers.claims import register
+from labkit.papers.register import register
 from tests.notebooks import NOTEBOOKS, read
 
 

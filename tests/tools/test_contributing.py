@@ -7,7 +7,9 @@ import pandas as pd
 import pytest
 
 from labkit.base.store import Store
-from labkit.papers import claims
+from labkit.papers.cells import evidence
+from labkit.papers.claims import claims_table
+from labkit.papers.register import register
 from tests.notebooks import NOTEBOOKS
 from tools import gallery
 from tools.course import EXERCISE, read
@@ -54,15 +56,15 @@ def test_the_front_page_lists_the_lessons_with_their_minutes_and_the_claims(root
 
 def test_the_claims_are_those_of_the_register_and_of_the_shipped_results(root: Path):
     """Front page and page of claims hold what the results say now."""
-    tickets = claims.evidence(Store(root / "build" / "no-store"))
-    found = claims.claims_table(tickets)
+    tickets = evidence(Store(root / "build" / "no-store"))
+    found = claims_table(tickets)
     readme = (root / "README.md").read_text("utf-8")
     assert gallery.claims_of_the_front_page(found) in readme, "run `make figures`"
     page = (root / "docs" / "claims.md").read_text("utf-8")
     assert page == gallery.claims_page(found, tickets), "run `make figures`"
-    for claim in claims.register():
+    for claim in register():
         assert claim.says in page and claim.published in page
-    assert {claim.claim for claim in claims.register()} > set(gallery.FRONT)
+    assert {claim.claim for claim in register()} > set(gallery.FRONT)
 
 
 def test_the_front_page_leads_to_everything(root: Path):
@@ -127,7 +129,7 @@ def test_a_heading_says_ahead_only_where_the_interval_leaves_out_zero(lead: floa
 def test_results_that_are_missing_leave_no_figure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(gallery, "shipped", lambda name: pd.DataFrame())
     assert gallery.draw(tmp_path) == {} and not list(tmp_path.iterdir())
-    nothing = claims.claims_table(pd.DataFrame())
+    nothing = claims_table(pd.DataFrame())
     assert nothing.counts() == {"not measured": len(nothing.rows) - 1, "not attempted": 1}
     page = gallery.claims_page(nothing, pd.DataFrame())
     assert page.count("not measured") >= len(nothing.rows) - 1

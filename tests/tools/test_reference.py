@@ -11,7 +11,7 @@ import pytest
 
 import labkit
 from labkit.engine.pruning import CRITERIA, KINDS, SCOPES
-from labkit.experiments.experiment import BUDGETS, TREATMENTS, WEIGHTS, Treatment
+from labkit.experiments.treatments import BUDGETS, TREATMENTS, WEIGHTS, Treatment
 from tests.conftest import ROOT
 from tests.notebooks import kernel_environment
 from tools import reference

@@ -25,8 +25,9 @@ from labkit.base import store as store_module
 from labkit.base.store import UNFINISHED, Store
 from labkit.engine.connectivity import Instability
 from labkit.engine.pruning import Pruning
-from labkit.experiments.experiment import Experiment, Study, Task, all_trials
+from labkit.experiments.experiment import Experiment, Study, all_trials
 from labkit.experiments.running import Finished, run
+from labkit.experiments.task import Task
 from tests.synthetic import DATA, SGD
 from tests.torture.figures import Figure
 

@@ -17,7 +17,8 @@ from ipywidgets import Button, Widget
 from labkit.base.store import Store
 from labkit.engine.data import TORCHVISION
 from labkit.engine.pruning import Pruning
-from labkit.experiments.experiment import Experiment, Task
+from labkit.experiments.experiment import Experiment
+from labkit.experiments.task import Task
 from labkit.panel.panel import Panel
 from tests.synthetic import SGD
 from tests.torture.figures import Figure

@@ -26,8 +26,10 @@ from labkit.engine.connectivity import Instability
 from labkit.engine.pruning import CRITERIA, Pruning
 from labkit.engine.training import Recipe
 from labkit.experiments import running
-from labkit.experiments.experiment import CHAINS, TREATMENTS, Experiment, Task
+from labkit.experiments.experiment import Experiment
 from labkit.experiments.running import Event, run
+from labkit.experiments.task import Task
+from labkit.experiments.treatments import CHAINS, TREATMENTS
 from labkit.experiments.words import as_python, field_texts, with_settings
 from tests.torture.figures import Figure
 from tests.torture.limits import Watch, little_memory

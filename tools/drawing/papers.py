@@ -37,7 +37,7 @@ class Cell:
 def papers(cells: Sequence[Cell]) -> str:
     """The map of rate, length and sparsity: the papers' places, and what the lab measured.
 
-    cells: of `labkit.papers.claims.cells`; at one network, rate and length they stand in a row from
+    cells: of `labkit.papers.cells.cells`; at one network, rate and length they stand in a row from
     dense to sparse. A mark says on which side of zero the 95% interval lies.
     """
     rates = sorted({cell.rate for cell in cells})
