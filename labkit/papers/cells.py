@@ -48,8 +48,8 @@ def evidence(store: Store, size: str = "reference") -> pd.DataFrame:
     if found.empty:
         return found
     same = ["chain", "round", "treatment", "draw", "seed"]
-    # Of a network that several presets have, the row in which its instability was measured, and else
-    # the first: "stable", since other sorts leave equals in an order that depends on the processor.
+    # Of a network that several presets have, the row in which its instability was measured, or the
+    # first: "stable", since other sorts leave equals in an order that depends on the processor.
     ordered = found.sort_values("instability", kind="stable")
     return ordered.drop_duplicates(same).sort_index(ignore_index=True)
 
