@@ -7,6 +7,7 @@ it. Arms are compared within a chain, paired by seed.
 
 import math
 import re
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -35,6 +36,7 @@ READINGS = {  # column -> what is read
 _CELL = ("network", "dataset", "optimizer", "learning_rate", "length", "epochs", "kind",
          "criterion", "scope", "cut", "rewind", "share", "between", "at", "drawn", "warmup",
 )  # fmt: skip
+_SAME = {"scratch-e": "reinitialise"}  # two papers' names of one treatment
 # Columns that say how a chain differs from the usual one, and what the usual one has there.
 _USUAL = {"between": "rewind", "at": "end", "drawn": 1.0, "warmup": 0}
 
@@ -63,7 +65,9 @@ def cells(claim: Claim, tickets: pd.DataFrame) -> pd.DataFrame:
     """
     if claim.why or tickets.empty:
         return pd.DataFrame()
-    rows = []
+    arms = {"arm": claim.arm, "against": claim.against}
+    claim = replace(claim, **{role: _SAME.get(name, name) for role, name in arms.items()})
+    rows, tickets = [], under_one_name(tickets)
     for _, chain in _about(claim, tickets).groupby("chain", sort=False):
         for _, arm in chain[chain["treatment"] == claim.arm].groupby("round"):
             against = _against(claim, arm, chain, tickets)
@@ -74,6 +78,12 @@ def cells(claim: Claim, tickets: pd.DataFrame) -> pd.DataFrame:
                 if found is not None:
                     rows.append(_row(claim, reading, found, arm, against, chain))
     return pd.DataFrame(rows)
+
+
+def under_one_name(tickets: pd.DataFrame) -> pd.DataFrame:
+    """The tickets, those with new weights called reinitialise, whichever paper they are for."""
+    named = tickets.assign(treatment=tickets["treatment"].replace(_SAME))
+    return named.drop_duplicates(["chain", "round", "treatment", "draw", "seed"])
 
 
 def _about(claim: Claim, tickets: pd.DataFrame) -> pd.DataFrame:

@@ -12,7 +12,7 @@ from labkit.base.places import data_folder
 from labkit.base.store import Store
 from labkit.experiments.presets import NAMES
 from labkit.experiments.statistics import RULES
-from labkit.papers.cells import cells, evidence, headlines
+from labkit.papers.cells import cells, evidence, headlines, under_one_name
 from labkit.papers.claims import NOT_MEASURED, claims_table
 from labkit.papers.register import Claim, register
 
@@ -210,15 +210,28 @@ def test_of_equal_rows_the_first_is_kept(monkeypatch):
     assert found["chain"].tolist() == same["chain"].tolist()
 
 
+def test_scratch_e_and_new_weights_are_one_arm():
+    rows = seeds([1.0, 2.0, 3.0]).to_dict("records")
+    rows += [ticket(seed, "reinitialise", 0.5 + 0.1 * seed) for seed in range(3)]
+    claim = replace(CLAIM, arm="rewind", against="scratch-e")
+    found = one(claim, pd.DataFrame(rows))
+    assert found["mean"] == pytest.approx(2.0) and found["seeds"] == 3
+    # The same networks under both names count once.
+    rows += [ticket(seed, "scratch-e", 0.5 + 0.1 * seed) for seed in range(3)]
+    assert one(claim, pd.DataFrame(rows)) == found
+    assert one(replace(CLAIM, against="reinitialise"), pd.DataFrame(rows))["mean"] == found["mean"]
+
+
 def asked(cell) -> tuple:
     usual = cell["between"] == "rewind" and cell["at"] == "end"
     warm = ("warm-up",) if cell["warmup"] else ()
-    return cell["kind"], *warm, *(() if usual else (cell["between"], cell["criterion"]))
+    slim = ("slimming",) if cell["criterion"] == "gamma" else ()  # arms differ in the penalty, too
+    return cell["kind"], *warm, *slim, *(() if usual else (cell["between"], cell["criterion"]))
 
 
 def test_every_trained_cell_of_an_arm_pair_is_shown_somewhere(shipped: pd.DataFrame):
     """No density, rate or kind is left out because of what it says. Chains that are drawn before
-    their end, do not rewind, or warm up, are asked by kind of chain.
+    their end, do not rewind, warm up or slim, are asked by kind of chain.
     """
     shown, pairs = set(), set()
     for claim in register():
@@ -226,9 +239,9 @@ def test_every_trained_cell_of_an_arm_pair_is_shown_somewhere(shipped: pd.DataFr
             chain, number, _, *arms = cell["cell"].split()
             shown.add((chain, int(number), *sorted(arms)))
             if claim.against and not claim.other:
-                pairs.add((claim.arm, claim.against, *asked(cell)))
+                pairs.add((*arms, *asked(cell)))
     assert len(pairs) > 8
-    for chain, of_chain in shipped.groupby("chain"):
+    for chain, of_chain in under_one_name(shipped).groupby("chain"):
         for number, at in of_chain[of_chain["round"] > 0].groupby("round"):
             trained = {"dense", *at["treatment"]}
             for arm, against, *kind in pairs:
