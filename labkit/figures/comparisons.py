@@ -178,7 +178,9 @@ def difference_by_density(
                 reach = [line["difference"] - line["low"], line["high"] - line["difference"]]
                 style: dict[str, Any] = look.line | ({"ls": ""} if len(line) == 1 else {})
                 hollow = {"mfc": "white"} if len(line) == 1 else {}
-                axes.errorbar(line["density"], line["difference"], reach, **style, **hollow,
+                # Marks without a line stand side by side, or the bars of two rates hide each other.
+                aside = 1.03 ** (2 * rates.index(rate) + 1 - len(rates)) if len(line) == 1 else 1.0
+                axes.errorbar(line["density"] / aside, line["difference"], reach, **style, **hollow,
                               ms=5, capsize=2)  # fmt: skip
             handles[f"learning rate {rate:g}"] = Line2D([], [], ms=5, **look.line)
         axes.set_xscale("log")
@@ -200,12 +202,14 @@ def _summary_of_leads(table: pd.DataFrame, names: str) -> str:
     for (length, rate), line in table.groupby(["length", "learning_rate"]):
         ordered = line.sort_values("density", ascending=False)
         dense, sparse = ordered.iloc[0], ordered.iloc[-1]
-        parts.append(
-            f"{length:,} iterations at {rate:g}: {dense['difference']:+.1f} points at "
-            f"{dense['density']:.0%} density, {sparse['difference']:+.1f} at "
-            f"{sparse['density']:.1%}"
-        )
-    return f"{names[0].upper()}{names[1:]}, {table['seeds'].max()} seeds. {'; '.join(parts)}."
+        words = f"{length:,} iterations at {rate:g}: {dense['difference']:+.1f} points at "
+        words += f"{dense['density']:.0%} density"
+        if len(ordered) > 1:
+            words += f", {sparse['difference']:+.1f} at {sparse['density']:.1%}"
+        parts.append(words)
+    fewest, most = table["seeds"].min(), table["seeds"].max()
+    seeds = f"{most}" if fewest == most else f"{fewest} to {most}"
+    return f"{names[0].upper()}{names[1:]}, {seeds} seeds. {'; '.join(parts)}."
 
 
 def difference_by_size(
