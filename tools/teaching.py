@@ -1,9 +1,9 @@
-"""The generated parts of docs/teaching, anew by one command:
+"""The generated parts of docs/teaching, and the numbers in README's prose, anew by one command:
 
-python -m tools.teaching                     numbers of the answers, and the table of mistakes
+python -m tools.teaching          numbers of the answers and of README, and the table of mistakes
 python -m tools.teaching --executed FOLDER   first takes what the lessons said in executed copies
 
-In answers.md a number stands between two comments, and the first one says where it comes from:
+In both pages a number stands between two comments, and the first one says where it comes from:
 `<!-- mean lottery dense test_accuracy -->97.94%<!-- / -->`. Kinds of numbers are the functions of
 `KINDS`; all read the shipped results, but for `live`, which reads live.json: what the cells of the
 lessons said in one run, that of `make course`.
@@ -31,6 +31,7 @@ from tools import course
 from tools.gallery import nothing_of_ones_own, shipped
 
 FOLDER = course.ROOT / "docs" / "teaching"
+NUMBERED = (FOLDER / "answers.md", course.ROOT / "README.md")  # pages whose prose has numbers
 NUMBER = re.compile(r"<!-- (\w+) (.+?) -->.*?<!-- / -->")
 ANSWER = re.compile(r"^- \*\*(.+?)\*\* (.+)$", re.M)
 LONGEST = 1_500  # characters of an output that are kept
@@ -322,16 +323,16 @@ def mistakes_page() -> str:
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Write the numbers of the answers, and the table of mistakes."""
+    """Write the numbers of the pages, and the table of mistakes."""
     parser = argparse.ArgumentParser(prog="python -m tools.teaching", description=__doc__)
     parser.add_argument("--executed", type=Path, help="executed copies, as `make course` makes")
     arguments = parser.parse_args(words)
     if arguments.executed:
         remember(arguments.executed)
-    page = FOLDER / "answers.md"
-    page.write_text(with_numbers(page.read_text("utf-8")), encoding="utf-8")
+    for page in NUMBERED:
+        page.write_text(with_numbers(page.read_text("utf-8")), encoding="utf-8")
     (FOLDER / "mistakes.md").write_text(mistakes_page(), encoding="utf-8")
-    print(page, FOLDER / "mistakes.md", sep="\n")
+    print(*NUMBERED, FOLDER / "mistakes.md", sep="\n")
 
 
 if __name__ == "__main__":
