@@ -65,9 +65,9 @@ def cells(claim: Claim, tickets: pd.DataFrame) -> pd.DataFrame:
     """
     if claim.why or tickets.empty:
         return pd.DataFrame()
-    arms = {"arm": claim.arm, "against": claim.against}
-    claim = replace(claim, **{role: _SAME.get(name, name) for role, name in arms.items()})
     rows, tickets = [], under_one_name(tickets)
+    one, other = (_SAME.get(name, name) for name in (claim.arm, claim.against))
+    claim = replace(claim, arm=one, against=other)
     for _, chain in _about(claim, tickets).groupby("chain", sort=False):
         for _, arm in chain[chain["treatment"] == claim.arm].groupby("round"):
             against = _against(claim, arm, chain, tickets)
