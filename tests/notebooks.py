@@ -8,9 +8,11 @@ import asyncio
 import json
 import os
 import re
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,12 @@ import threading as _threading
 _old_threads, _thread_errors = set(_threading.enumerate()), []
 _threading.excepthook = _thread_errors.append
 """
+_PEAK = """
+import sys as _sys
+# Not getrusage: what that calls the peak of a process includes its parent's at the fork.
+_status = open("/proc/self/status").read() if _sys.platform == "linux" else "VmHWM: 0 kB"
+print("MiB:", int(_status.partition("VmHWM:")[2].split()[0]) / 1_024)
+"""
 _AFTER = """
 import sys as _sys, time as _time, traceback as _traceback
 for _thread in set(_threading.enumerate()) - _old_threads:
@@ -44,9 +52,6 @@ for _error in _thread_errors:
 _sys.stderr.flush()
 _time.sleep(0.1)
 print("CPU seconds:", _time.process_time())
-# Not getrusage: what that calls the peak of a process includes its parent's at the fork.
-_status = open("/proc/self/status").read() if _sys.platform == "linux" else "VmHWM: 0 kB"
-print("MiB:", int(_status.partition("VmHWM:")[2].split()[0]) / 1_024)
 """
 
 
@@ -69,7 +74,7 @@ def execute(notebook: NotebookNode, folder: Path, seconds: float = SECONDS) -> l
     result is empty for a clean run; running out of time and losing the kernel are faults too.
     """
     _install_kernel()
-    before, after = (nbformat.v4.new_code_cell(source) for source in (_BEFORE, _AFTER))
+    before, after = (nbformat.v4.new_code_cell(source) for source in (_BEFORE, _AFTER + _PEAK))
     notebook.cells = [before, *notebook.cells, after]
     deadline = time.monotonic() + seconds
     client = NotebookClient(
@@ -103,6 +108,13 @@ def cpu_seconds(notebook: NotebookNode) -> float:
 def peak_memory(notebook: NotebookNode) -> float:
     """The most memory that the kernel of an executed notebook used, in MiB; 0 but on Linux."""
     return _said(notebook, "MiB")
+
+
+@cache
+def memory_of_torch() -> float:
+    """What torch alone takes once it is imported, in MiB; builds of it differ by hundreds."""
+    code = ["-c", f"import torch\n{_PEAK}"]
+    return float(subprocess.check_output([sys.executable, *code], text=True).split()[-1])
 
 
 def _said(notebook: NotebookNode, what: str) -> float:
