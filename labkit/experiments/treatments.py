@@ -123,4 +123,5 @@ TREATMENTS = {
 Frankle et al. 2020 (the two control masks), Zhou et al. 2019 (all that follow, but the last: what
 pruning alone does, before any training). Scratch-E and re-initialisation are two names of one
 thing: fresh weights in what is left, trained for the same epochs."""
+NEW_WEIGHTS = ("reinitialise", "scratch-e")
 CHAINS = ("rewind", "fine-tune", "fine-tune-quarter", "learning-rate-rewind")

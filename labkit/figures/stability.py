@@ -26,10 +26,10 @@ from labkit.experiments.statistics import (
     over_seeds,
     verdict,
 )
+from labkit.experiments.treatments import NEW_WEIGHTS
 from labkit.figures.picture import SERIES, Picture, empty_axes, figure_of, with_mishaps
 
 KINDS = {"unstructured": "single weights", "structured": "whole units"}
-CONTROLS = ("reinitialise", "scratch-e")  # two names of one thing: fresh weights, same epochs
 LIMIT = 100 * STABLE  # points
 MARKS = {AGREES: "✓", DISAGREES: "✗", UNDECIDED: "?"}
 
@@ -333,7 +333,7 @@ def contradictions(tickets: pd.DataFrame, column: str = "final_test_accuracy") -
     keys = ["kind", "learning_rate", "round"]
     for labels, group in tickets.groupby(keys) if len(tickets) else ():
         ticket = group[group["treatment"] == "rewind"].groupby("seed")[column].mean()
-        control = group[group["treatment"].isin(CONTROLS)].groupby("seed")[column].mean()
+        control = group[group["treatment"].isin(NEW_WEIGHTS)].groupby("seed")[column].mean()
         gains = (100 * (ticket - control)).dropna()
         if gains.empty:
             continue

@@ -24,6 +24,7 @@ from labkit.experiments.statistics import (
     seeds_to_decide,
     verdict,
 )
+from labkit.experiments.treatments import NEW_WEIGHTS
 from labkit.papers.register import FACTOR, PERCENT, POINTS, Claim
 
 READINGS = {  # column -> what is read
@@ -36,7 +37,7 @@ READINGS = {  # column -> what is read
 _CELL = ("network", "dataset", "optimizer", "learning_rate", "length", "epochs", "kind",
          "criterion", "scope", "cut", "rewind", "share", "between", "at", "drawn", "warmup",
 )  # fmt: skip
-_SAME = {"scratch-e": "reinitialise"}  # two papers' names of one treatment
+_SAME = dict.fromkeys(NEW_WEIGHTS, NEW_WEIGHTS[0])  # two papers' names of one treatment
 # Columns that say how a chain differs from the usual one, and what the usual one has there.
 _USUAL = {"between": "rewind", "at": "end", "drawn": 1.0, "warmup": 0}
 

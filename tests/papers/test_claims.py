@@ -12,6 +12,7 @@ from labkit.base.places import data_folder
 from labkit.base.store import Store
 from labkit.experiments.presets import NAMES
 from labkit.experiments.statistics import RULES
+from labkit.experiments.treatments import NEW_WEIGHTS, TREATMENTS
 from labkit.papers.cells import cells, evidence, headlines, under_one_name
 from labkit.papers.claims import NOT_MEASURED, claims_table
 from labkit.papers.register import Claim, register
@@ -211,6 +212,7 @@ def test_of_equal_rows_the_first_is_kept(monkeypatch):
 
 
 def test_scratch_e_and_new_weights_are_one_arm():
+    assert len({replace(TREATMENTS[name], name="") for name in NEW_WEIGHTS}) == 1
     rows = seeds([1.0, 2.0, 3.0]).to_dict("records")
     rows += [ticket(seed, "reinitialise", 0.5 + 0.1 * seed) for seed in range(3)]
     claim = replace(CLAIM, arm="rewind", against="scratch-e")
