@@ -38,15 +38,19 @@ class Optimizer:
         """Copies of what it remembers; empty before the first update, and without momentum."""
         return [{name: value.clone() for name, value in part.items()} for part in self._moments]
 
+    def held(self) -> list[Tensor]:
+        """What it remembers, not copied."""
+        return [value for part in self._moments for value in part.values()]
+
     @torch.no_grad()
-    def step(self, gradients: list[Tensor], rate: float) -> None:
+    def step(self, gradients: list[Tensor], rate: float | Tensor) -> None:
         """Update every parameter by its gradient, at this learning rate."""
         if self._adam:
             self._step_adam(gradients, rate)
         else:
             self._step_sgd(gradients, rate)
 
-    def _step_adam(self, gradients: list[Tensor], rate: float) -> None:
+    def _step_adam(self, gradients: list[Tensor], rate: float | Tensor) -> None:
         if not self._moments:  # both means begin at 0; `step` corrects them for that
             self._moments = [
                 {
@@ -78,7 +82,7 @@ class Optimizer:
             maximize=False,
         )
 
-    def _step_sgd(self, gradients: list[Tensor], rate: float) -> None:
+    def _step_sgd(self, gradients: list[Tensor], rate: float | Tensor) -> None:
         name = "momentum_buffer"
         buffers: list[Tensor | None] = [part[name] for part in self._moments]
         buffers = buffers or [None] * len(gradients)  # torch begins each with the first gradient

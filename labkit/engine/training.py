@@ -20,9 +20,10 @@ from labkit.base.neutral import on_neutral_ground
 from labkit.base.validation import choice, fraction, keep, positive, several, whole
 from labkit.engine.data import Data, Split
 from labkit.engine.gradients import autocast
+from labkit.engine.graphs import Update, replayed
 from labkit.engine.networks import Masks, Population, State
 from labkit.engine.optimizers import Moments, Optimizer
-from labkit.engine.sparse import forward_of, trained_part
+from labkit.engine.sparse import Masked, Survivors, forward_of, trained_part
 
 OPTIMIZERS = ("adam", "sgd")
 AUGMENTATIONS = ("none", "flip-crop")
@@ -199,6 +200,13 @@ def train(
         recipe.weight_decay,
         part.narrow(moments or []),
     )
+    device = data.train.labels.device
+    update = replayed(
+        _update_of(part, optimizer, data),
+        lambda: [*network.state_dict().values(), *optimizer.held()],
+        device,
+        recipe.iterations - start,
+    )
     noises = list(zip(seeds, copies or [0] * len(seeds), strict=True))
     evaluate, save = set(evaluate_at), set(snapshots)
     lowest = _Lowest()
@@ -222,14 +230,28 @@ def train(
         for iteration, batch in zip(range(start, recipe.iterations), batches, strict=False):
             if not network.training:  # after an evaluation
                 network.train()
-            images = data.normalise(batch.images)  # (R, B, C, H, W)
+            drawn = []
             if recipe.augmentation == "flip-crop":
-                images = flip_and_crop(images, noises, iteration)
-            optimizer.step(part.gradients(images, batch.labels), recipe.rate(iteration))
-            part.hold()
+                drawn = [_draws(noises, recipe.batch_size, iteration).to(device)]
+            update(batch.images, batch.labels, recipe.rate(iteration), *drawn)
             yield from reached(iteration + 1)
     finally:
         part.write()
+
+
+def _update_of(part: Masked | Survivors, optimizer: Optimizer, data: Data) -> Update:
+    """What an iteration does on the device of the data, once its batch and its draws are there."""
+
+    def update(
+        images: Tensor, labels: Tensor, rate: float | Tensor, drawn: Tensor | None = None
+    ) -> None:
+        normal = data.normalise(images)  # (R, B, C, H, W)
+        if drawn is not None:
+            normal = _flipped_and_cropped(normal, drawn)
+        optimizer.step(part.gradients(normal, labels), rate)
+        part.hold()
+
+    return update
 
 
 def _validate_weights(network: Population) -> None:
@@ -325,13 +347,23 @@ def flip_and_crop(images: Tensor, noises: Sequence[Noise], iteration: int) -> Te
     images: (R, B, C, H, W); the draws of a replica depend on its seed, the number of its copy and
     the iteration alone.
     """
-    replicas, batch, channels, height, width = images.shape
-    pad_y, pad_x = height // 8, width // 8
+    return _flipped_and_cropped(
+        images, _draws(noises, images.shape[1], iteration).to(images.device)
+    )
+
+
+def _draws(noises: Sequence[Noise], batch: int, iteration: int) -> Tensor:
+    """What `flip_and_crop` does to each image, (3, R, B): mirror, rows, columns, all in [0, 1)."""
     draws = {
         noise: torch.rand(3, batch, generator=_noise_generator(noise, "augmentation", iteration))
         for noise in set(noises)
     }
-    drawn = torch.stack([draws[noise] for noise in noises], 1).to(images.device)  # (3, R, B)
+    return torch.stack([draws[noise] for noise in noises], 1)
+
+
+def _flipped_and_cropped(images: Tensor, drawn: Tensor) -> Tensor:
+    replicas, batch, channels, height, width = images.shape
+    pad_y, pad_x = height // 8, width // 8
     flip = drawn[0] < 0.5
     rows = (
         torch.arange(height, device=images.device) + (drawn[1] * (2 * pad_y + 1)).long()[..., None]

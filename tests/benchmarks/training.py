@@ -102,7 +102,9 @@ def engine(network: str, data: Data, recipe: Recipe, replicas: int) -> Iterator[
     population = build(network, data.image_shape, 10, replicas)
     population.initialise([generator(seed, "initialisation") for seed in range(replicas)])
     masks = prune(Pruning(), population.state(), full_masks(population), [])
-    return train(population, recipe, data, list(range(replicas)), masks=masks)
+    device = data.train.labels.device
+    held = {name: mask.to(device) for name, mask in masks.items()}
+    return train(population.to(device), recipe, data, list(range(replicas)), masks=held)
 
 
 class Images(Dataset):
