@@ -24,7 +24,7 @@ from labkit.experiments.presets import study
 from labkit.experiments.results import tables
 from labkit.experiments.statistics import estimate
 from labkit.experiments.treatments import TREATMENTS
-from labkit.figures import arms as figures, comparisons, origins, stability
+from labkit.figures import arms as figures, comparisons, leads, origins, stability
 from labkit.figures.ideas import Idea
 from labkit.figures.picture import ARMS, SERIES, Picture, empty_axes, figure_of, legend_below
 from labkit.papers.cells import cells, evidence
@@ -210,7 +210,7 @@ Finding = Callable[[pd.DataFrame, Picture], str]
 # Of the front page: name of the file -> preset, who draws it, and who says what it shows.
 PICTURES: dict[str, tuple[str, Drawing, Finding]] = {
     "lottery": ("lottery", figures.accuracy_against_density, tickets_against_new_weights),
-    "leads": ("new-weights", comparisons.difference_by_density, range_of_leads),
+    "leads": ("new-weights", leads.difference_by_density, range_of_leads),
     "rethinking": (
         "rethinking-structured",
         _arms_of_structured_pruning,

@@ -7,14 +7,10 @@ from labkit.figures.arms import (
     summarise,
 )
 from labkit.figures.birds import mask_distance_map
-from labkit.figures.comparisons import (
-    compare_treatments,
-    difference_by_density,
-    difference_by_learning_rate,
-    difference_by_size,
-)
+from labkit.figures.comparisons import compare_treatments, difference_by_learning_rate
 from labkit.figures.costs import cost_of_tickets, does_it_pay
 from labkit.figures.layers import kept_per_layer
+from labkit.figures.leads import difference_by_density, difference_by_size
 from labkit.figures.lines import barrier, error_along_line, error_map
 from labkit.figures.maps import pixel_map, weight_histogram
 from labkit.figures.origins import sanity_checks
