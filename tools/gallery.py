@@ -24,7 +24,7 @@ from labkit.experiments.presets import study
 from labkit.experiments.results import tables
 from labkit.experiments.statistics import estimate
 from labkit.experiments.treatments import TREATMENTS
-from labkit.figures import arms as figures, comparisons, leads, origins, stability
+from labkit.figures import arms as figures, comparisons, leads, matching, origins
 from labkit.figures.ideas import Idea
 from labkit.figures.picture import ARMS, SERIES, Picture, empty_axes, figure_of, legend_below
 from labkit.papers.cells import cells, evidence
@@ -355,7 +355,7 @@ def _together(tickets: pd.DataFrame) -> str:
     ]
     for network, of_network in tickets.groupby("network") if len(tickets) else ():
         try:
-            counts = stability.matching_by_stability(of_network)
+            counts = matching.matching_by_stability(of_network)
         except ValueError:  # no instability was analysed
             continue
         for row in counts.itertuples():

@@ -13,16 +13,16 @@ from labkit.figures.layers import kept_per_layer
 from labkit.figures.leads import difference_by_density, difference_by_size
 from labkit.figures.lines import barrier, error_along_line, error_map
 from labkit.figures.maps import pixel_map, weight_histogram
-from labkit.figures.origins import sanity_checks
-from labkit.figures.picture import Picture
-from labkit.figures.shifts import forest_of_shifts
-from labkit.figures.stability import (
-    contradiction_map,
-    instability_against_rewind,
+from labkit.figures.matching import (
+    difference_by_rewind,
     matching_by_stability,
     phase_diagram,
     phases,
 )
+from labkit.figures.origins import sanity_checks
+from labkit.figures.picture import Picture
+from labkit.figures.shifts import forest_of_shifts
+from labkit.figures.stability import contradiction_map, instability_against_rewind
 
 __all__ = [
     "Picture",
@@ -33,6 +33,7 @@ __all__ = [
     "cost_of_tickets",
     "difference_by_density",
     "difference_by_learning_rate",
+    "difference_by_rewind",
     "difference_by_size",
     "does_it_pay",
     "early_stop_against_density",

@@ -1,5 +1,5 @@
-"""Where training is stable and where tickets match: the figures of the third paper, and the map
-that reconciles all three. Drawn from tables of tickets, of one experiment or several.
+"""Where training is stable, and the map that reconciles the three papers by it. Drawn from tables
+of tickets, of one experiment or several.
 """
 
 import math
@@ -7,31 +7,26 @@ from typing import Any
 
 import pandas as pd
 import seaborn as sns
-from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from labkit.engine.connectivity import STABLE
-from labkit.experiments.results import SETTINGS
 from labkit.experiments.statistics import (
-    AGREES,
-    DISAGREES,
-    UNDECIDED,
-    estimate,
     interval,
     over_seeds,
-    verdict,
 )
 from labkit.experiments.treatments import NEW_WEIGHTS
-from labkit.figures.picture import SERIES, Picture, empty_axes, figure_of, with_mishaps
+from labkit.figures.picture import (
+    SERIES,
+    Picture,
+    empty_axes,
+    figure_of,
+    with_mishaps,
+)
 
 KINDS = {"unstructured": "single weights", "structured": "whole units"}
 LIMIT = 100 * STABLE  # points
-MARKS = {AGREES: "✓", DISAGREES: "✗", UNDECIDED: "?"}
 
 
 def instability_against_rewind(
@@ -54,7 +49,7 @@ def instability_against_rewind(
     arms = sorted(drawn["arm"].unique())
     lines = [name for part in (behind, table) if len(part) for name in part["arm"].unique()]
     axes = empty_axes(7, 3.8 + 0.2 * len(lines))
-    origin = _place_of_zero(drawn["rewind"])
+    origin = place_of_zero(drawn["rewind"])
     for part, alpha in ((behind, 0.4), (table, 1.0)):
         for name, arm in part.groupby("arm") if len(part) else ():
             x = arm["rewind"].replace(0, origin).astype(float)
@@ -62,8 +57,8 @@ def instability_against_rewind(
             label = "pale, reference: " * (alpha < 1) + str(name)
             look = SERIES[arms.index(name) % len(SERIES)].line | {"alpha": alpha}
             axes.errorbar(x, arm["mean"], reach, capsize=3, label=label, **look)
-    _mark_threshold(axes)
-    _iteration_axis(axes, drawn["rewind"], origin)
+    mark_threshold(axes)
+    iteration_axis(axes, drawn["rewind"], origin)
     axes.set_ylabel("instability (points of test error)")
     look = {"frameon": False, "fontsize": "small", "handlelength": 4}
     figure_of(axes).legend(loc="outside lower center", **look)
@@ -94,7 +89,7 @@ def _stable_from(arm: pd.DataFrame) -> str:
     return f"{start}, stable from k = {later['rewind'].min():,} on"
 
 
-def _place_of_zero(rewinds: pd.Series) -> float:
+def place_of_zero(rewinds: pd.Series) -> float:
     """Where a logarithmic axis shows 0: a step to the left of the smallest iteration after it."""
     later = rewinds[rewinds > 0]
     if later.empty:
@@ -103,10 +98,13 @@ def _place_of_zero(rewinds: pd.Series) -> float:
     return float(later.min()) * math.exp(-0.3 * span - 0.5)
 
 
-def _iteration_axis(axes: Axes, rewinds: pd.Series, origin: float) -> None:
+def iteration_axis(axes: Axes, rewinds: pd.Series, origin: float) -> None:
+    """A logarithmic axis of rewind iterations, or of shares of the training, with a tick for each
+    of them, and one for 0 at `origin`.
+    """
     later = sorted(set(rewinds) - {0})
     axes.set_xscale("log")
-    ticks, labels = list(map(float, later)), [f"{k:,}" for k in later]
+    ticks, labels = list(map(float, later)), [f"{k:,g}" for k in later]
     if (rewinds == 0).any():
         ticks, labels = [origin, *ticks], ["0\n(initialisation)", *labels]
         if later:
@@ -117,172 +115,10 @@ def _iteration_axis(axes: Axes, rewinds: pd.Series, origin: float) -> None:
     axes.set_xlabel("rewind iteration k, logarithmic")
 
 
-def _mark_threshold(axes: Axes) -> None:
+def mark_threshold(axes: Axes) -> None:
+    """The line below which training is stable."""
     axes.axhline(LIMIT, color="black", lw=1, ls=(0, (5, 3)), label=f"stable below {LIMIT:g} points")
     axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
-
-
-def phase_diagram(tickets: pd.DataFrame, treatment: str = "rewind") -> Picture:
-    """Rewind iteration x density, coloured by how far tickets are from the dense network.
-
-    tickets: a table of `labkit.tables` of experiments that differ in `rewind`, in the learning rate
-    (each with columns of its own), and in nothing else.
-    The first number in a cell is the final test accuracy minus the dense network's, paired by seed,
-    in points, with a tick where the ticket matches (the interval's lower end is above the margin),
-    a cross where it falls below, a question mark where that is undecided; the second is its
-    instability. A thick line
-    parts stable cells from unstable ones, which are hatched. Raises ValueError without tickets.
-    """
-    table = phases(tickets, treatment)
-    if table.empty:
-        raise ValueError(f"tickets must have some of treatment {treatment}: run the experiment")
-    keys = table[["learning_rate", "rewind"]].itertuples(index=False, name=None)
-    starts, rounds = sorted(set(keys)), sorted(table["round"].unique())
-    figure = Figure(
-        figsize=(max(5.0, 1.15 * len(starts) + 2.6), max(2.6, 0.62 * len(rounds) + 1.6)),
-        layout="constrained",
-    )
-    axes = figure.subplots()
-    reach = max(0.5, table["gap"].abs().max())  # the middle of the colours is no difference
-    scale = Normalize(-reach, reach)
-    colours = colormaps["PuOr"]
-    cells: dict[tuple[int, int], dict[str, Any]] = {}
-    for cell in table.to_dict("records"):
-        x = starts.index((cell["learning_rate"], cell["rewind"]))
-        y = rounds.index(cell["round"])
-        cells[x, y] = cell
-        colour = colours(scale(cell["gap"]))
-        unstable = cell["instability"] >= LIMIT
-        face: dict[str, Any] = {"fc": colour, "lw": 0, "ec": _ink(colour)}
-        hatch = "//" if unstable else None
-        axes.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, hatch=hatch, **face))
-        _write(axes, x, y, cell, colour)
-    _part_phases(axes, cells)
-    axes.set(xlim=(-0.5, len(starts) - 0.5), ylim=(len(rounds) - 0.5, -0.5))
-    labels = [f"{k:,}" if k else "0 (initial.)" for _, k in starts]
-    axes.set_xlabel("rewind iteration k")
-    if table["learning_rate"].nunique() > 1:
-        labels = [f"{name}\nrate {rate:g}" for name, (rate, _) in zip(labels, starts, strict=True)]
-        axes.set_xlabel("rewind iteration k, learning rate")
-    axes.set_xticks(range(len(starts)), labels)
-    density = table.groupby("round")["density"].mean()
-    axes.set_yticks(range(len(rounds)), [f"{100 * density[number]:.1f}" for number in rounds])
-    axes.set_ylabel("density (%), sparser below")
-    figure.colorbar(ScalarMappable(scale, colours), ax=axes, label="ticket − dense (points)")
-    axes.set_title(
-        "first number: accuracy gap, ✓ matching, ✗ below, ? undecided\n"
-        "second: instability, hatched where unstable",
-        fontsize="small",
-        loc="left",
-    )
-    return with_mishaps(Picture(figure, _summary_of_phases(table), table), tickets)
-
-
-def phases(tickets: pd.DataFrame, treatment: str = "rewind") -> pd.DataFrame:
-    """A row per chain of tickets and round: how far they are from the dense network, how unstable,
-    and the two verdicts, "agrees", "disagrees" or "undecided": of matching (non-inferiority) and of
-    stable (instability below the limit), the latter None where it was not analysed.
-    """
-    rows = []
-    for _, chain in tickets.groupby("chain") if len(tickets) else ():
-        dense = chain[chain["round"] == 0].groupby("seed")["final_test_accuracy"].mean() * 100
-        for number, group in chain[chain["treatment"] == treatment].groupby("round"):
-            ticket = group.groupby("seed")["final_test_accuracy"].mean() * 100
-            gaps = (ticket - dense).dropna()
-            if gaps.empty:
-                continue
-            gap = estimate(gaps)
-            known = 100 * group.dropna(subset=["instability"]).groupby("seed")["instability"].mean()
-            part = estimate(known) if len(known) else None
-            rows.append(
-                {name: group[name].iloc[0] for name in SETTINGS}
-                | {
-                    "round": number,
-                    "density": group["density"].mean(),
-                    "gap": gap.mean,
-                    "low": gap.low,
-                    "high": gap.high,
-                    "matching": verdict(gap, "at least"),
-                    "instability": part.mean if part else math.nan,
-                    "stable": verdict(part, "below", LIMIT) if part else None,
-                    "seeds": gap.seeds,
-                }
-            )
-    return pd.DataFrame(rows)
-
-
-def matching_by_stability(tickets: pd.DataFrame) -> pd.DataFrame:
-    """How many cells of `phases` are stable, unstable or undecided (rows) and match the dense
-    network, fall below it or are undecided (columns): subnetworks are "only matching when they are
-    stable to SGD noise" (Frankle et al. 2020, section 4) where none is unstable and matches.
-
-    Cells whose instability was not analysed are left out. Raises ValueError without any.
-    """
-    cells = phases(tickets)
-    cells = cells.dropna(subset=["stable"]) if len(cells) else cells
-    if cells.empty:
-        raise ValueError("tickets must have cells whose instability was analysed: run one")
-    stable = dict(zip(MARKS, ("stable", "unstable", "undecided"), strict=True))
-    match = dict(zip(MARKS, ("yes", "no, below", "undecided"), strict=True))
-    found = pd.crosstab(cells["stable"].map(stable), cells["matching"].map(match))
-    found = found.reindex(index=list(stable.values()), columns=list(match.values()), fill_value=0)
-    return found.rename_axis(index="the ticket is", columns="it matches")
-
-
-def _write(axes: Axes, x: int, y: int, cell: dict[str, Any], colour: Any) -> None:
-    paper = {"fc": colour, "ec": "none", "pad": 2.0}  # under the words, over the hatching
-    where: dict[str, Any] = {"ha": "center", "va": "center", "color": _ink(colour), "bbox": paper}
-    gap = f"{_signed(cell['gap'])} {MARKS[cell['matching']]}"
-    axes.text(x, y - 0.15, gap, **where)
-    if not math.isnan(cell["instability"]):
-        words = f"{cell['instability']:.1f}".replace("-", "−")
-        axes.text(x, y + 0.24, words, fontsize="small", **where)
-
-
-def _signed(value: float) -> str:
-    return f"{value:+.1f}".replace("-", "−")
-
-
-def _ink(colour: Any) -> str:
-    """Black or white, whichever is read more easily on a colour."""
-    red, green, blue = colour[:3]
-    return "black" if 0.299 * red + 0.587 * green + 0.114 * blue > 0.5 else "white"
-
-
-def _part_phases(axes: Axes, cells: dict[tuple[int, int], dict[str, Any]]) -> None:
-    """The contour: a line on every edge between a stable and an unstable cell, by place."""
-
-    def stable(x: int, y: int) -> bool | None:
-        instability = cells[x, y]["instability"] if (x, y) in cells else math.nan
-        return None if math.isnan(instability) else instability < LIMIT
-
-    edges = []
-    for x, y in cells:
-        here, right, below = stable(x, y), stable(x + 1, y), stable(x, y + 1)
-        if here is not None and right is not None and here != right:
-            edges.append(((x + 0.5, x + 0.5), (y - 0.5, y + 0.5)))
-        if here is not None and below is not None and here != below:
-            edges.append(((x - 0.5, x + 0.5), (y + 0.5, y + 0.5)))
-    for colour, width in (("white", 6), ("black", 3)):
-        for across, down in edges:
-            axes.plot(across, down, color=colour, lw=width, solid_capstyle="projecting")
-
-
-def _summary_of_phases(table: pd.DataFrame) -> str:
-    said = table["matching"]
-    summary = (
-        f"Of {len(table)} kinds of ticket {(said == AGREES).sum()} match the dense network, "
-        f"{(said == DISAGREES).sum()} fall below it, and {(said == UNDECIDED).sum()} are undecided"
-    )
-    decided = table[said.ne(UNDECIDED) & table["stable"].isin([AGREES, DISAGREES])]
-    if len(decided):
-        together = int((decided["stable"] == decided["matching"]).sum())
-        summary += (
-            f"; where both are decided, stable and matching go together in {together} of "
-            f"{len(decided)} cells"
-        )
-    least, most = table["seeds"].min(), table["seeds"].max()
-    return f"{summary}. Seeds per cell: {least}" + (f" to {most}." if most > least else ".")
 
 
 def contradiction_map(tickets: pd.DataFrame, column: str = "final_test_accuracy") -> Picture:
@@ -379,7 +215,7 @@ def _draw_initial(axes: Axes, table: pd.DataFrame, rates: list[float]) -> None:
         axes.errorbar(
             [place], [row["mean"]], reach, capsize=3, color=look.colour, marker=look.marker
         )
-    _mark_threshold(axes)
+    mark_threshold(axes)
     axes.set_xlim(-0.6, len(rates) - 0.4)
     axes.set_xticks(range(len(rates)), [f"{rate:g}" for rate in rates])
     axes.set_xlabel("learning rate")

@@ -13,7 +13,7 @@ import pandas as pd
 from labkit.base.store import StoreError
 from labkit.experiments.experiment import Study
 from labkit.experiments.results import Tables
-from labkit.figures import arms, comparisons, layers, lines, stability
+from labkit.figures import arms, comparisons, layers, lines, matching, stability
 from labkit.figures.picture import Picture, with_whole_numbers
 from labkit.papers.claims import ClaimsTable
 
@@ -86,7 +86,7 @@ def _pictures(run: Tables, reference: Tables | None) -> Iterator[Picture]:
         if dense["rewind"].nunique() > 1:
             yield stability.instability_against_rewind(dense)
     if tickets["rewind"].nunique() > 1 and "rewind" in treatments:
-        yield stability.phase_diagram(tickets)
+        yield matching.phase_diagram(tickets)
     elif "reinitialise" in treatments and rates > 1 and not paths.empty:
         for _, of_network in tickets.groupby(["network", "length"], sort=False):
             yield stability.contradiction_map(of_network)
