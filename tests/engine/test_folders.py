@@ -376,7 +376,7 @@ def test_a_value_error_of_pillow_names_the_file(pictures):
     text = PngInfo()
     text.add_text("comment", "x" * 2**21, zip=True)
     Image.new("RGB", (8, 8)).save(pictures / "b/9.png", pnginfo=text)
-    with pytest.raises(DataError, match=r"cannot read the image .*b/9\.png: Decompressed data"):
+    with pytest.raises(DataError, match=r"cannot read the image .*b/9\.png: Decompressed [Dd]ata"):
         load(f"folder:{pictures}", validation=0)
 
 
