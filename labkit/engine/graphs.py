@@ -17,7 +17,7 @@ numbers; it looks at the value of none, since a replay repeats what was launched
 decided."""
 Recorder = Callable[[Callable[[], None], torch.device], Callable[[], None]]
 
-WORTH_IT = 200  # updates; recording takes as long as some dozens
+WORTH_IT = 200  # updates, a guess: what recording costs was not measured
 
 
 def cuda_graph(update: Callable[[], None], device: torch.device) -> Callable[[], None]:
